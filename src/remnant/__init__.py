@@ -1,0 +1,84 @@
+"""remnant shows what a compressed neural network forgot.
+
+    trials = remnant.grid(remnant.Recipe("digits", "mlp"), [remnant.MagnitudePruning(0.9)], seeds=range(10))
+    store = remnant.Store("runs")
+    remnant.run(trials, store)
+    audit = remnant.audit(remnant.load(store))
+    remnant.write_report(audit, "report", thumbnails=store)
+
+Importing this package imports neither torch nor xarray: names are resolved when they are used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from remnant.analyses import audit as audit
+    from remnant.execute import run as run
+    from remnant.finding import Analysis as Analysis
+    from remnant.finding import Audit as Audit
+    from remnant.finding import Claim as Claim
+    from remnant.finding import Finding as Finding
+    from remnant.plan import grid as grid
+    from remnant.plan import subsets as subsets
+    from remnant.population import load as load
+    from remnant.population import paired as paired
+    from remnant.recipes import recipe as recipe
+    from remnant.report import read as read_report  # noqa: F401
+    from remnant.report import write as write_report  # noqa: F401
+    from remnant.store import Store as Store
+    from remnant.study import Study as Study
+    from remnant.trial import Compose as Compose
+    from remnant.trial import Dense as Dense
+    from remnant.trial import DynamicInt8 as DynamicInt8
+    from remnant.trial import Float16 as Float16
+    from remnant.trial import MagnitudePruning as MagnitudePruning
+    from remnant.trial import OneShotPruning as OneShotPruning
+    from remnant.trial import Recipe as Recipe
+    from remnant.trial import StaticInt8 as StaticInt8
+    from remnant.trial import Subset as Subset
+    from remnant.trial import Trial as Trial
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Analysis": "finding",
+    "Audit": "finding",
+    "Claim": "finding",
+    "Compose": "trial",
+    "Dense": "trial",
+    "DynamicInt8": "trial",
+    "Finding": "finding",
+    "Float16": "trial",
+    "MagnitudePruning": "trial",
+    "OneShotPruning": "trial",
+    "Recipe": "trial",
+    "StaticInt8": "trial",
+    "Store": "store",
+    "Study": "study",
+    "Subset": "trial",
+    "Trial": "trial",
+    "audit": "analyses",
+    "grid": "plan",
+    "load": "population",
+    "paired": "population",
+    "read_report": "report:read",
+    "recipe": "recipes",
+    "run": "execute",
+    "subsets": "plan",
+    "write_report": "report:write",
+}
+"""Public name to the module that defines it (and its name there, where it differs)."""
+
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'remnant' has no attribute {name!r}")
+    module, _, original = _HOME[name].partition(":")
+    return getattr(import_module(f"remnant.{module}"), original or name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

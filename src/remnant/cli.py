@@ -1,0 +1,247 @@
+"""The command line: each command is one library call."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+errors = Console(stderr=True)
+console = Console()
+
+Json = Annotated[bool, arg(name="json", help="Print the result as JSON, for programs.")]
+Workers = Annotated[int | None, arg(help="Worker processes; default one per core.")]
+Data = Annotated[str | None, arg(help="Folder of the data sets; default the environment variable REMNANT_DATA.")]
+StoreRoot = Annotated[str, arg(help="Folder or fsspec URL that holds the finished trials.")]
+
+
+def demo(
+    out: Annotated[Path, arg(help="Folder for the store and the report.")] = Path("remnant-demo"),
+    *,
+    workers: Workers = None,
+) -> None:
+    """Run the whole main job on embedded data and write a report. Needs no download.
+
+    Trains 20 digit classifiers, prunes and quantizes them, trains 200 more on random subsets of the
+    training data, and reports what compression made them forget. About a minute on two cores.
+    """
+    study = Path(str(files("remnant").joinpath("studies/demo.toml")))
+    run(study, store=str(out / "store"), workers=workers)
+    audit(str(out / "store"), out=out / "report")
+
+
+def run(
+    study: Annotated[Positional[Path], arg(help="TOML file with the recipe, schemes, seeds and subsets.")],
+    *,
+    store: StoreRoot = "runs",
+    engine: Annotated[str, arg(help='"processes" or "serial" (for debugging).')] = "processes",
+    workers: Workers = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Train and compress what a study asks for and the store does not hold yet.
+
+    Can be interrupted at any moment: the same command continues, and nothing finished is computed twice.
+    """
+    from remnant import execute
+    from remnant.store import Store
+    from remnant.study import read
+
+    plan = read(study)
+    trials = plan.trials()
+    shelf = Store(store)
+    start = time.monotonic()
+    with _Bar("trials", quiet=json) as bar:
+
+        def show(state: execute.Progress) -> None:
+            accuracy = "failed" if state.accuracy is None else f"accuracy {100 * state.accuracy:.1f} %"
+            label = state.outcome.cohort[0].scheme.label
+            bar.update(state.finished, state.total, f"{label}, {accuracy}")
+
+        newly = execute.run(trials, shelf, engine=engine, workers=workers, root=data, progress=show)
+    seconds = time.monotonic() - start
+    if json:
+        _print_json({"store": store, "finished": newly, "seconds": seconds})
+    else:
+        console.print(f"{newly} trials finished in {_duration(seconds)}; they are in [bold]{escape(store)}[/bold].")
+
+
+def audit(
+    store: Annotated[Positional[str], arg(help="Folder or URL of a store that `remnant run` filled.")],
+    *,
+    out: Annotated[Path, arg(help="Folder for the report and its tables.")] = Path("report"),
+    analyses: Annotated[tuple[str, ...], arg(help="Only these analyses; default all that the population allows.")] = (),
+    json: Json = False,
+) -> None:
+    """Ask a population every question that it allows, and write report.html, report.md, report.json and tables."""
+    from remnant import analyses as questions
+    from remnant import population
+    from remnant import report as reports
+    from remnant.store import Store
+
+    shelf = Store(store)
+    start = time.monotonic()
+    with _Bar("analyses", quiet=json) as bar:
+        people = population.load(shelf, damaged="skip")
+        result = questions.audit(people, analyses or None, progress=bar.update)
+    written = reports.write(result, out, thumbnails=population.thumbnails(shelf, people))
+    if json:
+        _print_json({name: str(path) for name, path in written.items()})
+        return
+    for key, fault in people.attrs["damaged"].items():
+        errors.print(f"[yellow]left out[/yellow] {key}: {escape(fault)}")
+    for name, reason in result.not_run.items():
+        console.print(f"[dim]not run: {name}: {escape(reason)}[/dim]")
+    console.print(f"{len(result.findings)} findings in {_duration(time.monotonic() - start)}.")
+    for sentence in reports.headline(result):
+        console.print(f"  {escape(sentence)}", highlight=False)
+    console.print(f"The report is [bold]{escape(str(written['report.html'].resolve()))}[/bold]", soft_wrap=True)
+
+
+def list_names(
+    kind: Annotated[
+        Positional[Literal["all", "analyses", "architectures", "datasets", "engines", "recipes", "schemes"]],
+        arg(help="What to list."),
+    ] = "all",
+    *,
+    json: Json = False,
+) -> None:
+    """List the analyses, architectures, data sets, engines, recipes and schemes that can be named."""
+    catalogue = _catalogue()
+    chosen = catalogue if kind == "all" else {kind: catalogue[kind]}
+    if json:
+        _print_json(chosen)
+        return
+    for title, entries in chosen.items():
+        table = Table("name", "what it is", title=title, title_justify="left", title_style="bold", box=None)
+        for name, text in entries.items():
+            table.add_row(escape(name), escape(text))
+        console.print(table, "")
+
+
+def doctor(*, json: Json = False) -> None:
+    """Show what this machine has: cores, memory, bfloat16, GPU, versions and optional extras."""
+    from remnant.lab.doctor import examine
+
+    facts = examine()
+    if json:
+        _print_json(facts)
+        return
+    table = Table("what", "found", box=None, show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, escape(str(value)))
+    console.print(table)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "run": run,
+    "audit": audit,
+    "list": list_names,
+    "doctor": doctor,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a mistake of the user ends with one clear message and exit code 2."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="remnant",
+            description="Shows what a compressed neural network forgot, and finds out why.",
+            args=arguments,
+        )
+    except KeyboardInterrupt:
+        errors.print("Interrupted. Finished trials are stored; the same command continues where it stopped.")
+        raise SystemExit(130) from None
+    except _mistakes() as error:
+        if os.environ.get("REMNANT_DEBUG"):
+            raise
+        errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False)
+        raise SystemExit(2) from error
+
+
+def _mistakes() -> tuple[type[Exception], ...]:
+    """Errors whose message is for the user; others are defects and keep their traceback."""
+    from remnant.execute import RunError
+    from remnant.finding import NotApplicable
+    from remnant.store import StoreError
+
+    return (ValueError, OSError, StoreError, RunError, NotApplicable)
+
+
+def _catalogue() -> dict[str, dict[str, str]]:
+    from remnant.analyses import ANALYSES, analysis
+    from remnant.engine import ENGINES
+    from remnant.lab.data import DATASETS
+    from remnant.lab.models import ARCHITECTURES
+    from remnant.recipes import RECIPES
+    from remnant.registry import find, names
+    from remnant.trial import SCHEMES
+
+    def first_line(thing: Any) -> str:
+        return (thing.__doc__ or "").strip().split("\n")[0]
+
+    return {
+        "analyses": {name: analysis(name).question for name in names("analysis", ANALYSES)},
+        "architectures": dict(ARCHITECTURES),
+        "datasets": dict(DATASETS),
+        "engines": dict.fromkeys(names("engine", ENGINES), ""),
+        "recipes": {n: f"{r.architecture} on {r.dataset}" for n, r in RECIPES.items()},
+        "schemes": {name: first_line(find("scheme", name, SCHEMES)) for name in names("scheme", SCHEMES)},
+    }
+
+
+class _Bar:
+    """A progress bar on the terminal's error stream, with rate, time left and a note."""
+
+    def __init__(self, unit: str, *, quiet: bool) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=errors,
+            disable=quiet,
+        )
+        self._task = self._progress.add_task(unit, total=None, rate="", note="")
+        self._start, self._first = time.monotonic(), None
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def update(self, finished: int, total: int, note: str = "") -> None:
+        self._first = finished if self._first is None else self._first
+        seconds = time.monotonic() - self._start
+        rate = f"{finished / seconds:.1f}/s" if finished and seconds else ""
+        self._progress.update(self._task, completed=finished, total=total, rate=rate, note=note)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Where cohorts of trials run. Results never travel through an engine: workers publish to the store."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from remnant.registry import find
+from remnant.trial import Trial
+
+Cohort = tuple[Trial, ...]
+Work = Callable[[Cohort], Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one cohort."""
+
+    cohort: Cohort
+    seconds: float
+    error: str | None = None
+    """Traceback and host of the failure; None if all its trials are stored."""
+
+
+class Engine(Protocol):
+    """Hands out cohorts. Every cohort yields exactly one outcome; failures are reported, not raised."""
+
+    def map(self, work: Work, cohorts: Sequence[Cohort]) -> Iterator[Outcome]: ...
+
+
+ENGINES = {
+    "serial": "remnant.engine.serial:Serial",
+    "processes": "remnant.engine.processes:Processes",
+}
+
+
+def engine(name: str, *, workers: int | None = None) -> Engine:
+    """The engine called `name` with a number of workers (default: one per core)."""
+    from remnant.registry import user_object
+
+    found = find("engine", name, ENGINES)
+    made = user_object(found) if isinstance(found, str) else found
+    return made(workers=workers or num_cores())
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

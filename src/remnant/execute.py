@@ -1,0 +1,121 @@
+"""From a plan to a filled store: what is missing, in two waves, on any engine."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from remnant import plan
+from remnant.engine import Cohort, Engine, Outcome, engine
+from remnant.store import Store
+from remnant.trial import Trial
+
+COHORT = 1
+"""At most so many trials are handed out together. One, as long as the trials of a cohort train one after another:
+progress is then shown, and a killed worker loses, by single trials."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, after each cohort."""
+
+    finished: int
+    """Trials of the plan that the store holds."""
+    total: int
+    """Trials of the plan, parents included."""
+    outcome: Outcome
+    """The cohort that just ended."""
+    accuracy: float | None
+    """Mean test accuracy of that cohort; None if it failed."""
+
+
+class RunError(RuntimeError):
+    """Some trials failed. The others are stored."""
+
+
+def run(
+    trials: Iterable[Trial],
+    store: Store,
+    *,
+    engine: str | Engine = "processes",
+    workers: int | None = None,
+    root: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> int:
+    """Train and compress what the store does not hold yet; the number of newly finished trials.
+
+    Dense parents of compressed trials are added to the plan and run first. An interrupted run is
+    continued by calling `run` again: finished trials are never computed twice.
+
+    Parameters
+    ----------
+    engine
+        "processes" (workers on this machine), "serial" (this process), or an `Engine`.
+    workers
+        Worker processes; default one per core.
+    root
+        Folder of the data sets; default the environment variable REMNANT_DATA.
+
+    Raises
+    ------
+    RunError
+        After everything else has run, if trials failed, with the first failures.
+    """
+    store.sweep()
+    chosen = _engine(engine, workers)
+    roots, children = plan.with_parents(trials)
+    total = len(roots) + len(children)
+    work = partial(_work, store=store.root, root=root)
+    failures: list[Outcome] = []
+    newly = 0
+    finished = total - len(store.missing([*roots, *children]))
+    for wave in (roots, children):
+        for outcome in chosen.map(work, cohorts(store.missing(wave), workers=getattr(chosen, "workers", 1))):
+            accuracy = None
+            if outcome.error is None:
+                newly += len(outcome.cohort)
+                finished += len(outcome.cohort)
+                accuracy = _mean_accuracy(store, outcome.cohort)
+            else:
+                failures.append(outcome)
+            if progress is not None:
+                progress(Progress(finished, total, outcome, accuracy))
+        if failures:
+            break
+    if failures:
+        raise RunError(_explain(failures, total - finished))
+    return newly
+
+
+def cohorts(trials: Iterable[Trial], *, workers: int) -> list[Cohort]:
+    """Trials grouped by recipe and kind of scheme, at most `COHORT` together and enough groups for all workers."""
+    groups: dict[object, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault((trial.recipe, trial.scheme.kind), []).append(trial)
+    size = max(1, min(COHORT, sum(map(len, groups.values())) // (4 * max(1, workers))))
+    return [tuple(group[i : i + size]) for group in groups.values() for i in range(0, len(group), size)]
+
+
+def _work(cohort: Cohort, *, store: str, root: str | None) -> None:
+    # Imported in the worker: the process that hands out cohorts does without torch.
+    from remnant.lab.run import run_cohort
+
+    run_cohort(cohort, store=store, root=root)
+
+
+def _engine(chosen: str | Engine, workers: int | None) -> Engine:
+    return engine(chosen, workers=workers) if isinstance(chosen, str) else chosen
+
+
+def _mean_accuracy(store: Store, cohort: Cohort) -> float:
+    return sum(store.manifest(trial)["accuracy"]["test"] for trial in cohort) / len(cohort)
+
+
+def _explain(failures: list[Outcome], unfinished: int) -> str:
+    causes = Counter((f.error or "").strip().splitlines()[-1] for f in failures)
+    lines = [f"{unfinished} trials are not finished; all others are stored. Causes:"]
+    lines += [f"  {count} x {cause}" for cause, count in causes.most_common(5)]
+    first = failures[0]
+    names = ", ".join(f"{t.key} ({t.scheme.label}, seed {t.seed})" for t in first.cohort[:3])
+    lines += [f"The first failure, in trial {names}:", (first.error or "").strip()[-3000:]]
+    return "\n".join(lines)

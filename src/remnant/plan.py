@@ -1,0 +1,137 @@
+"""Grids of trials, and the designs of random training subsets."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remnant.trial import Dense, Recipe, Scheme, Subset, Trial
+
+
+def grid(recipe: Recipe, schemes: Iterable[Scheme], seeds: Iterable[int]) -> list[Trial]:
+    """One trial on the whole training set for each scheme and seed.
+
+    `Dense()` is added for each seed when it is missing: it is the reference of every comparison
+    and the parent of every post-training scheme.
+    """
+    schemes = list(dict.fromkeys([Dense(), *schemes]))
+    return [Trial(recipe, scheme, seed) for scheme in schemes for seed in _distinct(seeds, "seeds")]
+
+
+def subsets(
+    recipe: Recipe,
+    num_trials: int,
+    *,
+    schemes: Iterable[Scheme] = (Dense(),),
+    design: str = "fixed",
+    fraction: float = 0.7,
+    seed: int = 0,
+) -> list[Trial]:
+    """Trials on random training subsets, `num_trials` for each scheme.
+
+    Row k of the design trains with seed k, so its dense and compressed trials are paired.
+    """
+    if num_trials < 2:
+        raise ValueError(f"Expected `num_trials` >= 2 (examples must be in and out), but got {num_trials!r}.")
+    rows = [Subset(k, num_trials, design, fraction, seed) for k in range(num_trials)]  # pyright: ignore[reportArgumentType]
+    return [Trial(recipe, scheme, row.index, row) for scheme in dict.fromkeys(schemes) for row in rows]
+
+
+def with_parents(trials: Iterable[Trial]) -> tuple[list[Trial], list[Trial]]:
+    """The trials in two waves: those that train from scratch (parents added), then their children."""
+    trials = list(dict.fromkeys(trials))
+    roots = dict.fromkeys(trial.parent or trial for trial in trials)
+    return list(roots), [trial for trial in trials if trial.parent is not None]
+
+
+def included(subset: Subset, labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Which training examples are in the subset, shape (train_example,).
+
+    Designs, all with `subset.fraction` of the examples in expectation:
+
+    - "fixed": a fixed number of examples, drawn without replacement for each trial on its own
+      (Feldman & Zhang 2020);
+    - "bernoulli": each example on its own coin (paper 000, Algorithm 1);
+    - "stratified": a fixed number from every class;
+    - "pairs": trials 2i and 2i+1 hold complementary halves;
+    - "balanced": every example is in the same number of trials (up to one), so none is never in or
+      never out (the design of LiRA's shadow models).
+
+    Raises
+    ------
+    ValueError
+        If the subset is empty or leaves nothing out.
+    """
+    mask = _DESIGNS[subset.design](subset, np.asarray(labels))
+    if not mask.any() or mask.all():
+        raise ValueError(
+            f"Expected a subset with examples in and out, but {subset} takes {mask.sum()} of {len(mask)}. "
+            "Change `fraction` or use more training examples."
+        )
+    return mask
+
+
+def _fixed(subset: Subset, labels: NDArray) -> NDArray[np.bool_]:
+    return _draw(_rng(subset, subset.index), len(labels), subset.fraction)
+
+
+def _bernoulli(subset: Subset, labels: NDArray) -> NDArray[np.bool_]:
+    return _rng(subset, subset.index).random(len(labels)) < subset.fraction
+
+
+def _stratified(subset: Subset, labels: NDArray) -> NDArray[np.bool_]:
+    rng = _rng(subset, subset.index)
+    mask = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        mask[members] = _draw(rng, len(members), subset.fraction)
+    return mask
+
+
+def _pairs(subset: Subset, labels: NDArray) -> NDArray[np.bool_]:
+    half = _draw(_rng(subset, subset.index // 2), len(labels), 0.5)
+    return half if subset.index % 2 == 0 else ~half
+
+
+def _balanced(subset: Subset, labels: NDArray) -> NDArray[np.bool_]:
+    # Rank the trials by a random number for each example: an example is in the trials of the
+    # lowest ranks. Blocks of examples bound the memory; every trial remakes the same numbers.
+    rng = _rng(subset, 0)
+    bound = subset.fraction * subset.count
+    rows = []
+    for start in range(0, len(labels), 4096):
+        size = min(4096, len(labels) - start)
+        scores = rng.random((subset.count, size))
+        rank = (scores < scores[subset.index]).sum(axis=0)
+        # A fractional bound is met on average by rounding each example's number up or down.
+        number_in = np.floor(bound + rng.random(size))
+        rows.append(rank < number_in)
+    return np.concatenate(rows)
+
+
+_DESIGNS = {
+    "fixed": _fixed,
+    "bernoulli": _bernoulli,
+    "stratified": _stratified,
+    "pairs": _pairs,
+    "balanced": _balanced,
+}
+
+
+def _rng(subset: Subset, row: int) -> np.random.Generator:
+    design = int.from_bytes(subset.design.encode()[:4], "little")
+    return np.random.default_rng([subset.seed, design, row])
+
+
+def _draw(rng: np.random.Generator, num: int, fraction: float) -> NDArray[np.bool_]:
+    """`fraction` of `num` examples, rounded to the nearest whole number, without replacement."""
+    mask = np.zeros(num, bool)
+    mask[rng.permutation(num)[: round(fraction * num)]] = True
+    return mask
+
+
+def _distinct(values: Iterable[int], name: str) -> list[int]:
+    values = list(values)
+    if len(set(values)) != len(values):
+        raise ValueError(f"Expected distinct `{name}`, but got {values}.")
+    return values

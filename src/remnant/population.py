@@ -1,0 +1,313 @@
+"""What many trials did on the same examples: an xarray Dataset with a checked schema.
+
+Dimensions `trial`, `example`, `class`, `train_example`; variables and coordinates below. Absent
+variables are absent, never NaN.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from remnant.store import DamagedError, MissingError, Store, unpack_text
+from remnant.trial import Recipe, Trial, to_dict
+
+SCHEMA: dict[str, tuple[tuple[str, ...], str]] = {
+    "logits": (("trial", "example", "class"), "f"),
+    "label": (("example",), "iu"),
+    "train_label": (("train_example",), "iu"),
+    "train_prediction": (("trial", "train_example"), "iu"),
+    "train_correct": (("trial", "train_example"), "b"),
+    "train_margin": (("trial", "train_example"), "f"),
+    "included": (("trial", "train_example"), "b"),
+    "parameters": (("trial",), "iu"),
+    "nonzeros": (("trial",), "iu"),
+    "bytes": (("trial", "encoding"), "iuf"),
+    "flops": (("trial",), "iuf"),
+    "effective_flops": (("trial",), "iuf"),
+    "latency": (("trial",), "f"),
+}
+"""Variable to its dimensions and the kinds of its dtype.
+
+- `logits`: outputs before the softmax, float32 evaluation on the test examples.
+- `label`, `train_label`: index of the true class.
+- `train_prediction`, `train_correct`: predicted class of every training example, in the subset or not.
+- `train_margin`: logit of the true class minus the highest other logit; > 0 iff right.
+- `included`: the example was in the training subset (all True for trials on the whole set).
+- `parameters`, `nonzeros`: numbers of weights and of those that are not 0.
+- `bytes`: size by stated encoding. `flops`, `effective_flops`: 2 x multiply-accumulates of one
+  example, all and with zero weights left out. `latency`: measured seconds per example.
+"""
+
+COORDS: dict[str, tuple[str, ...]] = {
+    "seed": ("trial",),
+    "scheme": ("trial",),
+    "subset": ("trial",),
+}
+"""Coordinates that every population has besides its dimensions. `scheme` is the scheme's label,
+`subset` the row of the subset design or -1 for the whole training set. `trial`, `example` and
+`train_example` hold unique ids, `class` the class names, `group_NAME(example)` an attribute."""
+
+
+class SchemaError(ValueError):
+    """A population that breaks its schema, or two that cannot be compared."""
+
+
+def load(store: Store, trials: Iterable[Trial] | None = None, *, damaged: str = "raise") -> xr.Dataset:
+    """The population of finished trials of one recipe, checked.
+
+    Parameters
+    ----------
+    trials
+        Which trials; default all of the store. Those that are not finished are an error.
+    damaged
+        "raise", or "skip" to leave trials out whose files are damaged; their keys and faults are then in
+        `population.attrs["damaged"]`.
+
+    Raises
+    ------
+    SchemaError
+        If there is no trial, or trials of several recipes or data sets.
+    remnant.store.StoreError
+        If a trial is missing or damaged.
+    """
+    if damaged not in ("raise", "skip"):
+        raise ValueError(f"Expected `damaged` to be 'raise' or 'skip', but got {damaged!r}.")
+    manifests, arrays, faults = {}, {}, {}
+    chosen = store.trials(faults if damaged == "skip" else None) if trials is None else list(trials)
+    for trial in chosen:
+        try:
+            manifests[trial], arrays[trial] = store.manifest(trial), store.read(trial)
+        except DamagedError as error:
+            if damaged == "raise":
+                raise
+            faults[trial.key] = str(error)
+    recipe, fingerprint = _only_one(list(arrays), manifests, store)
+    record, examples = store.dataset(fingerprint)
+    population = _assemble(arrays, manifests, examples)
+    population.attrs |= {
+        "store": store.root,
+        "fingerprint": fingerprint,
+        "dataset": record["name"],
+        "recipe": to_dict(recipe),
+        "damaged": faults,
+    }
+    return check(population)
+
+
+def thumbnails(store: Store, population: xr.Dataset) -> Callable[[str, Sequence[str]], dict[str, np.ndarray]]:
+    """A function from a split ("test", "train") and example ids to uint8 pictures (height, width, channel).
+
+    Ids whose pictures the store does not keep are left out.
+    """
+    ids = {"test": population["example"].values, "train": population["train_example"].values}
+    fingerprint = population.attrs["fingerprint"]
+
+    @cache
+    def shelf(split: str) -> tuple[np.ndarray | None, dict[str, int]]:
+        return store.pictures(fingerprint, split), {name: row for row, name in enumerate(ids[split].tolist())}
+
+    def find(split: str, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+        pictures, rows = shelf(split)
+        return {} if pictures is None else {name: pictures[rows[name]] for name in wanted if name in rows}
+
+    return find
+
+
+def check(population: xr.Dataset) -> xr.Dataset:
+    """The population itself, after its schema was checked.
+
+    Raises
+    ------
+    SchemaError
+        Naming the variable, what was expected and what came.
+    """
+    for name, (dims, kinds) in SCHEMA.items():
+        if name in population:
+            variable = population[name]
+            if variable.dims != dims:
+                raise SchemaError(f"Expected `{name}` to have dimensions {dims}, but got {variable.dims}.")
+            if variable.dtype.kind not in kinds:
+                raise SchemaError(f"Expected `{name}` to have a dtype of kind {kinds!r}, but got {variable.dtype}.")
+    for name, dims in COORDS.items():
+        if name not in population.coords or population[name].dims != dims:
+            raise SchemaError(f"Expected the coordinate `{name}` with dimensions {dims}, but it is missing.")
+    for dim in ("trial", "example", "train_example"):
+        if dim in population.dims:
+            _check_ids(population, dim)
+    _check_labels(population)
+    if "logits" in population:
+        _check_finite(population)
+    return population
+
+
+def schemes(population: xr.Dataset) -> list[str]:
+    """Labels of the schemes of the population: "dense" first, then in order of first appearance."""
+    found = list(dict.fromkeys(population["scheme"].values.tolist()))
+    return sorted(found, key=lambda label: label != "dense")
+
+
+def whole(population: xr.Dataset, scheme: str | None = None) -> xr.Dataset:
+    """The trials on the whole training set (of one scheme), in order of their seeds."""
+    return _select(population, population["subset"].values < 0, scheme)
+
+
+def subsets(population: xr.Dataset, scheme: str | None = None) -> xr.Dataset:
+    """The trials on random training subsets (of one scheme), in order of their seeds."""
+    return _select(population, population["subset"].values >= 0, scheme)
+
+
+def predictions(population: xr.Dataset) -> np.ndarray:
+    """Predicted class of each trial and test example, shape (trial, example), int64.
+
+    The first class wins among equal logits.
+    """
+    return population["logits"].values.argmax(axis=-1)
+
+
+def groups(population: xr.Dataset) -> dict[str, np.ndarray]:
+    """Attribute columns by name, each of shape (example,)."""
+    return {
+        str(n).removeprefix("group_"): population[n].values for n in population.coords if str(n).startswith("group_")
+    }
+
+
+def paired(a: xr.Dataset, b: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """The two populations, after it was checked that they can be compared pair by pair.
+
+    The only gate to comparisons: the same seeds and the same examples in the same order. Nothing
+    is dropped or reordered in silence.
+
+    Raises
+    ------
+    SchemaError
+        Naming what is in one of them only, or that the order differs.
+    """
+    for dim, what in (("seed", "seeds"), ("example", "examples"), ("class", "classes")):
+        if dim != "seed" and (dim in a.dims) != (dim in b.dims):
+            raise SchemaError(f"Expected both populations to have the dimension `{dim}`, but one has not.")
+        if dim != "seed" and dim not in a.dims:
+            continue
+        left, right = a[dim].values.tolist(), b[dim].values.tolist()
+        if left == right:
+            continue
+        only_a, only_b = sorted(set(left) - set(right)), sorted(set(right) - set(left))
+        if only_a or only_b:
+            raise SchemaError(
+                f"Expected the same {what} on both sides, but {_few(only_a)} are in the first only and "
+                f"{_few(only_b)} in the second only. Select what they share first."
+            )
+        raise SchemaError(f"Expected the {what} in the same order on both sides; sort one side with `.sel` first.")
+    if "label" in a and "label" in b and not np.array_equal(a["label"].values, b["label"].values):
+        differ = int((a["label"].values != b["label"].values).sum())
+        raise SchemaError(f"Expected the same labels on both sides, but {differ} examples have different ones.")
+    return a, b
+
+
+def _only_one(trials: list[Trial], manifests: dict[Trial, Any], store: Store) -> tuple[Recipe, str]:
+    if not trials:
+        raise MissingError(f"The store {store.root!r} holds no finished trial. Run a study first: `remnant run`.")
+    recipes = list(dict.fromkeys(trial.recipe for trial in trials))
+    if len(recipes) > 1:
+        raise SchemaError(
+            f"Expected trials of one recipe, but got {len(recipes)}: {[to_dict(r) for r in recipes]}. "
+            "Choose with `trials=[t for t in store.trials() if t.recipe == recipe]`."
+        )
+    fingerprints = sorted({manifests[trial]["dataset"] for trial in trials})
+    if len(fingerprints) > 1:
+        raise SchemaError(
+            f"Expected trials on the same data, but {recipes[0].dataset!r} had {len(fingerprints)} different contents "
+            f"({fingerprints}) when they ran. Remake the trials on one of them in a new store."
+        )
+    return recipes[0], fingerprints[0]
+
+
+def _assemble(arrays: dict[Trial, Any], manifests: dict[Trial, Any], examples: dict[str, np.ndarray]) -> xr.Dataset:
+    trials = list(arrays)
+    train_label = examples["train_labels"]
+    stacked = {name: np.stack([arrays[t][name] for t in trials]) for name in next(iter(arrays.values()))}
+    included = np.unpackbits(stacked.pop("included"), axis=1, count=len(train_label)).astype(bool)
+    footprints = [manifests[t]["footprint"] for t in trials]
+    encodings = list(footprints[0]["bytes"])
+    variables: dict[str, Any] = {
+        "logits": (("trial", "example", "class"), stacked["logits"]),
+        "label": (("example",), examples["test_labels"]),
+        "train_label": (("train_example",), train_label),
+        "train_prediction": (("trial", "train_example"), stacked["train_prediction"]),
+        "train_correct": (("trial", "train_example"), stacked["train_prediction"] == train_label),
+        "train_margin": (("trial", "train_example"), stacked["train_margin"]),
+        "included": (("trial", "train_example"), included),
+        "bytes": (("trial", "encoding"), np.array([[f["bytes"][e] for e in encodings] for f in footprints])),
+    }
+    for name in ("parameters", "nonzeros", "flops", "effective_flops", "latency"):
+        variables[name] = (("trial",), np.array([f[name] for f in footprints]))
+    coords: dict[str, Any] = {
+        "trial": [t.key for t in trials],
+        "seed": ("trial", [t.seed for t in trials]),
+        "scheme": ("trial", [t.scheme.label for t in trials]),
+        "subset": ("trial", [-1 if t.subset is None else t.subset.index for t in trials]),
+        "example": unpack_text(examples["test_ids"]),
+        "train_example": unpack_text(examples["train_ids"]),
+        "class": unpack_text(examples["classes"]),
+        "encoding": encodings,
+    }
+    for name in examples:
+        if name.startswith("test_group_"):
+            coords[name.removeprefix("test_")] = ("example", unpack_text(examples[name]))
+    return xr.Dataset(variables, coords=coords)
+
+
+def _select(population: xr.Dataset, keep: np.ndarray, scheme: str | None) -> xr.Dataset:
+    if scheme is not None:
+        keep = keep & (population["scheme"].values == scheme)
+    order = np.flatnonzero(keep)
+    order = order[np.argsort(population["seed"].values[order], kind="stable")]
+    return population.isel(trial=order)
+
+
+def _check_ids(population: xr.Dataset, dim: str) -> None:
+    if dim not in population.coords:
+        raise SchemaError(f"Expected `{dim}` to have ids as its coordinate, but it has none.")
+    values = population[dim].values
+    unique, counts = np.unique(values, return_counts=True)
+    if len(unique) != len(values):
+        raise SchemaError(f"Expected unique `{dim}` ids, but these come more than once: {_few(unique[counts > 1])}.")
+
+
+def _check_labels(population: xr.Dataset) -> None:
+    if "class" not in population.dims:
+        return
+    num_classes = population.sizes["class"]
+    if num_classes < 2:
+        raise SchemaError(f"Expected at least 2 classes, but got {num_classes}: nothing can be forgotten between them.")
+    for name, dim in (("label", "example"), ("train_label", "train_example")):
+        if name not in population:
+            continue
+        values = population[name].values
+        wrong = (values < 0) | (values >= num_classes)
+        if wrong.any():
+            ids = population[dim].values[wrong]
+            raise SchemaError(
+                f"Expected `{name}` in [0, {num_classes}), but {wrong.sum()} lie outside "
+                f"(value {values[wrong][0]} at {str(ids[0])!r})."
+            )
+
+
+def _check_finite(population: xr.Dataset) -> None:
+    for trial in range(population.sizes["trial"]):
+        logits = population["logits"][trial].values
+        if not np.isfinite(logits).all():
+            bad = int((~np.isfinite(logits).all(axis=-1)).sum())
+            name = str(population["trial"].values[trial])
+            raise SchemaError(
+                f"Expected finite `logits`, but trial {name!r} has NaN or infinite ones on {bad} examples. "
+                "Did its training diverge? Lower the learning rate, or leave the trial out."
+            )
+
+
+def _few(values: Any, most: int = 5) -> str:
+    values = [v.item() if isinstance(v, np.generic) else v for v in values]
+    shown = ", ".join(repr(v) for v in values[:most])
+    return f"[{shown}{', ...' if len(values) > most else ''}] ({len(values)})"

@@ -1,0 +1,280 @@
+"""One immutable directory per trial. A trial exists if and only if its manifest does.
+
+    ROOT/trials/KEY/trial.json               manifest, written last
+    ROOT/trials/KEY/predictions.safetensors  logits, training predictions and margins, subset mask
+    ROOT/trials/KEY/weights.safetensors      the model's state
+    ROOT/datasets/FINGERPRINT/dataset.json   and labels, ids, groups and small pictures, once per data set
+    ROOT/.partial/                           what interrupted writers left; `sweep` removes it
+
+There are no locks. On a local disk a trial is written aside and renamed into place, so of several
+writers one wins and the others discard their copies. Elsewhere (any fsspec URL) each writer uses
+file names of its own and the manifest, written last, says which files count.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import safetensors.numpy
+from fsspec.implementations.local import LocalFileSystem
+from safetensors import SafetensorError
+
+from remnant.trial import Trial, to_dict, trial_from_dict
+
+FORMAT = 1
+"""Version of the directory layout and manifest."""
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class StoreError(RuntimeError):
+    """A store that cannot be written or read."""
+
+
+class DamagedError(StoreError):
+    """A stored file is missing, truncated or changed. Says which one and what to do."""
+
+
+class NewerFormatError(StoreError):
+    """A manifest written by a newer version of remnant."""
+
+
+class MissingError(StoreError, KeyError):
+    """A trial or data set that the store does not hold."""
+
+    __str__ = StoreError.__str__
+
+
+class Store:
+    """A directory or fsspec URL that holds finished trials."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = str(root)
+        self._fs, self._path = fsspec.url_to_fs(self.root)
+        self._local = isinstance(self._fs, LocalFileSystem)
+
+    def __contains__(self, trial: Trial) -> bool:
+        return self._fs.exists(f"{self._path}/trials/{trial.key}/trial.json")
+
+    def missing(self, trials: Iterable[Trial]) -> list[Trial]:
+        """The trials that are not finished yet, in their order, each once."""
+        done = self._keys()
+        return [trial for trial in dict.fromkeys(trials) if trial.key not in done]
+
+    def trials(self, faults: dict[str, str] | None = None) -> list[Trial]:
+        """All finished trials, those on the whole training set first, ordered by scheme and seed.
+
+        Parameters
+        ----------
+        faults
+            Where to note trials whose manifest is damaged (key to fault) instead of raising.
+
+        Raises
+        ------
+        NewerFormatError, DamagedError
+            If a manifest cannot be read.
+        """
+        found = []
+        for key in sorted(self._keys()):
+            try:
+                found.append(trial_from_dict(self._manifest("trials", key)["trial"]))
+            except DamagedError as error:
+                if faults is None:
+                    raise
+                faults[key] = str(error)
+        return sorted(found, key=lambda t: (t.subset is not None, t.scheme.label, t.seed))
+
+    def manifest(self, trial: Trial) -> dict[str, Any]:
+        """What was recorded beside the arrays: checksums, versions, durations, measurements."""
+        return self._manifest("trials", trial.key)
+
+    def publish(self, trial: Trial, files: Mapping[str, Arrays], record: Mapping[str, Any]) -> None:
+        """Store a finished trial: every file of `files`, then the manifest with `record`.
+
+        A second writer of the same trial changes nothing.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full or cannot be written; then nothing of the trial is left behind.
+        """
+        self._publish("trials", trial.key, files, {"trial": to_dict(trial), **record})
+
+    def read(self, trial: Trial, file: str = "predictions") -> dict[str, np.ndarray]:
+        """The arrays of one file of a trial, after its checksum was checked.
+
+        Raises
+        ------
+        MissingError
+            If the trial is not finished or was stored without that file.
+        DamagedError
+            If the file is not what was written.
+        """
+        return self._read("trials", trial.key, file)
+
+    def publish_dataset(self, fingerprint: str, files: Mapping[str, Arrays], record: Mapping[str, Any]) -> None:
+        """Store what analyses and reports need of a data set: labels, ids, groups, small pictures."""
+        self._publish("datasets", fingerprint, files, record)
+
+    def has_dataset(self, fingerprint: str) -> bool:
+        """Whether the data set was published."""
+        return self._fs.exists(f"{self._path}/datasets/{fingerprint}/dataset.json")
+
+    def dataset(self, fingerprint: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Record and arrays of a data set, without its pictures."""
+        return self._manifest("datasets", fingerprint), self._read("datasets", fingerprint, "examples")
+
+    def pictures(self, fingerprint: str, split: str) -> np.ndarray | None:
+        """Small pictures of all examples of a split, uint8 (example, height, width, channel); None if none are kept."""
+        if split not in self._manifest("datasets", fingerprint)["files"]:
+            return None
+        return self._read("datasets", fingerprint, split)["pictures"]
+
+    def sweep(self) -> int:
+        """Remove what dead writers of this machine left behind; the number of removed directories."""
+        host, removed = platform.node(), 0
+        for path in Path(self._path, ".partial").glob("*@*") if self._local else ():
+            process, _, where = path.name.split("-", 1)[1].partition("@")
+            if where == host and not _alive(int(process)):
+                shutil.rmtree(path, ignore_errors=True)
+                removed += 1
+        return removed
+
+    def discard(self, trial: Trial) -> None:
+        """Remove a trial, for example a damaged one, so that the next run makes it again."""
+        self._fs.rm(f"{self._path}/trials/{trial.key}", recursive=True)
+
+    def _keys(self) -> set[str]:
+        manifests = self._fs.glob(f"{self._path}/trials/*/trial.json")
+        return {path.rsplit("/", 2)[-2] for path in manifests}
+
+    def _publish(self, shelf: str, name: str, files: Mapping[str, Arrays], record: Mapping[str, Any]) -> None:
+        writer = uuid.uuid4().hex[:12]
+        aside = f"{writer}-{os.getpid()}@{platform.node()}"
+        encoded = {file: safetensors.numpy.save(_contiguous(arrays)) for file, arrays in files.items()}
+        stored = {file: f"{file}.safetensors" if self._local else f"{file}-{writer}.safetensors" for file in files}
+        manifest = {
+            "format": FORMAT,
+            **record,
+            "files": {
+                file: {
+                    "name": stored[file],
+                    "bytes": len(data),
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                }
+                for file, data in encoded.items()
+            },
+        }
+        contents = {stored[file]: data for file, data in encoded.items()}
+        text = json.dumps(manifest, indent=1, allow_nan=False).encode()
+        target = f"{self._path}/{shelf}/{name}"
+        try:
+            if self._local:
+                self._rename_into_place(Path(target), aside, {**contents, f"{shelf[:-1]}.json": text})
+            else:
+                for file, data in contents.items():
+                    self._fs.pipe_file(f"{target}/{file}", data)
+                self._fs.pipe_file(f"{target}/{shelf[:-1]}.json", text)
+        except OSError as error:
+            what = "The disk is full" if error.errno == errno.ENOSPC else f"Cannot write ({error})"
+            raise StoreError(
+                f"{what}: {name} was not stored in {self.root!r} and nothing of it is left behind. "
+                "Finished trials are safe. Make room and run the same command again."
+            ) from error
+
+    def _rename_into_place(self, target: Path, aside: str, contents: Mapping[str, bytes]) -> None:
+        if target.exists():
+            return
+        partial = Path(self._path, ".partial", aside)
+        try:
+            partial.mkdir(parents=True)
+            for file, data in contents.items():
+                with open(partial / file, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.rename(target)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            # Another writer was first: its copy is complete, so ours is not needed.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+    def _manifest(self, shelf: str, name: str) -> dict[str, Any]:
+        path = f"{self._path}/{shelf}/{name}/{shelf[:-1]}.json"
+        try:
+            manifest = json.loads(self._fs.cat_file(path))
+        except FileNotFoundError as error:
+            raise MissingError(
+                f"{shelf[:-1]} {name} is not in the store {self.root!r}. Run the study to compute it."
+            ) from error
+        except ValueError as error:
+            raise DamagedError(_damaged(shelf, name, path, "is not readable as JSON")) from error
+        if manifest.get("format", 0) > FORMAT:
+            raise NewerFormatError(
+                f"{shelf[:-1]} {name} was written in format {manifest['format']}, but this version of remnant reads "
+                f"formats up to {FORMAT}. Upgrade remnant, or use another store."
+            )
+        return manifest
+
+    def _read(self, shelf: str, name: str, file: str) -> dict[str, np.ndarray]:
+        files = self._manifest(shelf, name)["files"]
+        if file not in files:
+            raise MissingError(f"{shelf[:-1]} {name} was stored without {file!r}; it has {sorted(files)}.")
+        expected = files[file]
+        path = f"{self._path}/{shelf}/{name}/{expected['name']}"
+        try:
+            data = self._fs.cat_file(path)
+        except FileNotFoundError as error:
+            raise DamagedError(_damaged(shelf, name, path, "is missing")) from error
+        if len(data) != expected["bytes"]:
+            fault = f"has {len(data)} bytes where {expected['bytes']} were written"
+            raise DamagedError(_damaged(shelf, name, path, fault))
+        if hashlib.sha256(data).hexdigest() != expected["sha256"]:
+            raise DamagedError(_damaged(shelf, name, path, "was changed after it was written (its checksum differs)"))
+        try:
+            return safetensors.numpy.load(data)
+        except SafetensorError as error:
+            raise DamagedError(_damaged(shelf, name, path, "is not a safetensors file")) from error
+
+
+def _damaged(shelf: str, name: str, path: str, fault: str) -> str:
+    folder = path.rsplit("/", 1)[0]
+    return (
+        f"{shelf[:-1]} {name} is damaged: {path} {fault}. "
+        f"Delete the folder {folder} and run the study again to remake it."
+    )
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _contiguous(arrays: Arrays) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def pack_text(values: Iterable[str]) -> np.ndarray:
+    """Strings as one array of bytes, for safetensors. They must not contain the zero character."""
+    return np.frombuffer("\0".join(values).encode(), np.uint8)
+
+
+def unpack_text(packed: np.ndarray) -> list[str]:
+    """The inverse of `pack_text`."""
+    return packed.tobytes().decode().split("\0")
