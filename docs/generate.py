@@ -5,6 +5,7 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import remnant
@@ -75,7 +76,7 @@ def _field_docs(thing: type) -> dict[str, str]:
 
     body = ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0].body  # pyright: ignore
     found = {}
-    for statement, following in zip(body, body[1:], strict=False):
+    for statement, following in pairwise(body):
         is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
         if isinstance(statement, ast.AnnAssign) and is_text:
             text = str(following.value.value)  # pyright: ignore

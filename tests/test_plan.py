@@ -87,12 +87,14 @@ def test_examples_are_drawn_independently_of_each_other(design):
     assert 0.8 < correlation.std() * np.sqrt(400) < 1.5  # pairs: half as many independent rows
 
 
-@given(st.integers(2, 60), st.floats(0.2, 0.8), st.integers(0, 5))
+@given(st.integers(20, 60), st.floats(0.2, 0.8), st.integers(0, 5))
 def test_a_subset_is_never_empty_nor_everything(number, fraction, seed):
-    labels = np.zeros(number, int)
-    try:
-        mask = plan.included(Subset(0, 4, "bernoulli", fraction, seed), labels)
-    except ValueError as error:
-        assert "examples in and out" in str(error)
-    else:
-        assert 0 < mask.sum() < number
+    mask = plan.included(Subset(0, 4, "fixed", fraction, seed), np.zeros(number, int))
+    assert 0 < mask.sum() < number
+
+
+@pytest.mark.parametrize("design", ["fixed", "bernoulli", "stratified", "balanced"])
+def test_a_subset_that_leaves_nothing_out_is_a_clear_error(design):
+    with pytest.raises(ValueError, match="examples in and out, but .* takes 1 of 1|takes 0 of 1"):
+        for index in range(20):
+            plan.included(Subset(index, 20, design, 0.9), np.zeros(1, int))

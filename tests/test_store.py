@@ -1,8 +1,8 @@
 import errno
 import json
+import multiprocessing
 import os
 import platform
-import multiprocessing
 from pathlib import Path
 
 import numpy as np

@@ -4,7 +4,7 @@
     store = remnant.Store("runs")
     remnant.run(trials, store)
     audit = remnant.audit(remnant.load(store))
-    remnant.write_report(audit, "report", thumbnails=store)
+    remnant.write_report(audit, "report")
 
 Importing this package imports neither torch nor xarray: names are resolved when they are used.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from remnant.plan import subsets as subsets
     from remnant.population import load as load
     from remnant.population import paired as paired
+    from remnant.population import thumbnails as thumbnails
     from remnant.recipes import recipe as recipe
     from remnant.report import read as read_report  # noqa: F401
     from remnant.report import write as write_report  # noqa: F401
@@ -66,6 +67,7 @@ _HOME = {
     "recipe": "recipes",
     "run": "execute",
     "subsets": "plan",
+    "thumbnails": "population",
     "write_report": "report:write",
 }
 """Public name to the module that defines it (and its name there, where it differs)."""

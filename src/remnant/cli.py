@@ -86,6 +86,7 @@ def audit(
     from remnant import analyses as questions
     from remnant import population
     from remnant import report as reports
+    from remnant.report.summary import answers, plain
     from remnant.store import Store
 
     shelf = Store(store)
@@ -102,8 +103,8 @@ def audit(
     for name, reason in result.not_run.items():
         console.print(f"[dim]not run: {name}: {escape(reason)}[/dim]")
     console.print(f"{len(result.findings)} findings in {_duration(time.monotonic() - start)}.")
-    for sentence in reports.headline(result):
-        console.print(f"  {escape(sentence)}", highlight=False)
+    for answer in answers(result):
+        console.print(f"[bold]{escape(answer.question)}[/bold] {escape(plain(answer.lead))}", highlight=False)
     console.print(f"The report is [bold]{escape(str(written['report.html'].resolve()))}[/bold]", soft_wrap=True)
 
 

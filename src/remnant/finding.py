@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -106,9 +107,8 @@ class Finding:
 
     def plot(self) -> Any:
         """The analysis's picture of this finding: matplotlib Axes."""
-        from remnant.analyses import analysis
-
-        return analysis(self.analysis).plot(self)
+        # Findings know no analyses: the one that made this finding is looked up when it is to be drawn.
+        return import_module("remnant.analyses").analysis(self.analysis).plot(self)
 
     def to_json(self) -> str:
         """The finding as JSON; `from_json` restores it."""

@@ -1,0 +1,177 @@
+"""Modal labels of a reference population and a compressed one, with what chance alone would change."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from remnant.analyses.comparison import Comparison, Exchange, Null, exchange, stream
+from remnant.stats.agreement import in_top_k
+from remnant.stats.modal import (
+    TIE_RULES,
+    Modal,
+    Tally,
+    TieRule,
+    exemplar_counts,
+    exemplars_within,
+    extrapolated_count,
+    half_sample_error,
+    modal_labels,
+    settle,
+    tally,
+    vote_distance,
+)
+from remnant.stats.multiplicity import benjamini_hochberg
+from remnant.stats.paired import mcnemar_exact
+from remnant.stats.resampling import permutation_p
+from remnant.stats.two_sample import fisher_exact
+
+
+@dataclass(frozen=True)
+class TieResult:
+    """What one rule for ties makes of the same votes."""
+
+    tie: TieRule
+    pies: int
+    """Examples whose modal labels differ."""
+    decided: int
+    """Those of them for which a tie in either population was settled by the rule."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One scheme against the reference. Arrays over examples have shape (example,)."""
+
+    comparison: Comparison
+    exchange: Exchange
+    first: Modal
+    second: Modal
+    is_pie: NDArray[np.bool_]
+    shift: NDArray[np.float64]
+    """Total variation distance between the votes of both populations, in [0, 1]."""
+    p: NDArray[np.float64]
+    """Of the exact test that both populations vote alike on the example; 1 where it cannot fail."""
+    q: NDArray[np.float64]
+    """Benjamini-Hochberg over the examples whose votes allow p <= 0.05; NaN on the others."""
+    null_counts: NDArray[np.int64]
+    """Number of PIEs in each rearrangement of the trials."""
+    null_share: NDArray[np.float64]
+    """Share of the rearrangements in which the example is a PIE."""
+    count_p: float
+    error: float
+    """Standard error of the number of PIEs over populations of this size."""
+    ties: tuple[TieResult, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of PIEs."""
+        return int(self.is_pie.sum())
+
+    @property
+    def null_mean(self) -> float:
+        """Expected number of PIEs under the null."""
+        return float(self.null_counts.mean())
+
+
+@dataclass(frozen=True)
+class ReferenceNoise:
+    """PIEs between disjoint populations of reference models."""
+
+    sizes: tuple[int, ...]
+    """Numbers of models in either population, rising, the largest half of all models."""
+    counts: tuple[float, ...]
+    """Mean number of PIEs at each size."""
+    extrapolated: float | None
+    """At the size of the whole population, from the two largest sizes; None with fewer than 4 models."""
+
+
+def measure(comparison: Comparison, tie: TieRule, null: Null, num_permutations: int, seed: int) -> Part:
+    """PIEs of one scheme, the rearrangements of trials that give the null, and the test of each example."""
+    how = exchange(comparison, null, stream(seed, "exchange", comparison.scheme))
+    predictions = np.concatenate([comparison.first, comparison.second])
+    in_first = np.arange(len(predictions)) < comparison.num_first
+    votes = tally(predictions)
+    probability = _probabilities((comparison.reference, comparison.compressed), votes.labels)
+    tallies = {rule: settle(votes, rule, probability) for rule in TIE_RULES}
+    votes = tallies[tie]
+    first, second = modal_labels(votes, in_first), modal_labels(votes, ~in_first)
+    is_pie = first.label != second.label
+    ways = how.rearrangements(comparison, num_permutations, stream(seed, "exemplars", comparison.scheme))
+    counts, share = exemplar_counts(votes, ways.in_first, ~ways.in_first)
+    p, testable = _example_tests(comparison, how, modal_labels(votes).label)
+    return Part(
+        comparison=comparison,
+        exchange=how,
+        first=first,
+        second=second,
+        is_pie=is_pie,
+        shift=vote_distance(votes, in_first),
+        p=p,
+        q=benjamini_hochberg(np.where(testable, p, np.nan)),
+        null_counts=counts,
+        null_share=share,
+        count_p=float(permutation_p(is_pie.sum(), counts, exact=ways.exact)),
+        error=half_sample_error(
+            votes, in_first, stream(seed, "halves", comparison.scheme), paired=how.kind == "paired"
+        ),
+        ties=tuple(_tie_result(rule, votes, in_first) for rule, votes in tallies.items()),
+    )
+
+
+def reference_noise(comparison: Comparison, tie: TieRule, seed: int) -> ReferenceNoise:
+    """PIEs between disjoint parts of the reference population, by their size."""
+    votes = tally(comparison.first)
+    votes = settle(votes, tie, _probabilities((comparison.reference,), votes.labels))
+    total = votes.num_trials
+    every, half = np.ones(total, bool), total // 2
+    sizes = tuple(sorted({max(1, half // 4), max(1, half // 2), half}))
+    counts = tuple(exemplars_within(votes, every, size, stream(seed, "reference", str(size))) for size in sizes)
+    known = len(sizes) > 1
+    further = extrapolated_count(total, sizes[-2:], counts[-2:]) if known else None
+    return ReferenceNoise(sizes, counts, further)
+
+
+def right_in_top(comparison: Comparison, k: int) -> NDArray[np.bool_]:
+    """Whether the true class is among the k highest logits of each reference model, shape (trial, example)."""
+    label = comparison.reference["label"].values
+    logits = comparison.reference["logits"]
+    return np.stack([in_top_k(logits[trial].values, label, k) for trial in range(len(comparison.first))])
+
+
+def _probabilities(sides: Iterable[xr.Dataset], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Softmax probability of each voted label, shape (trial, example, slot); one trial's logits at a time."""
+    place = np.maximum(labels, 0)
+    found = []
+    for side in sides:
+        for trial in range(side.sizes["trial"]):
+            logits = side["logits"][trial].values.astype(np.float64)
+            logits -= logits.max(axis=1, keepdims=True)
+            total = np.exp(logits).sum(axis=1, keepdims=True)
+            found.append((np.exp(np.take_along_axis(logits, place, axis=1)) / total).astype(np.float32))
+    return np.stack(found)
+
+
+def _example_tests(
+    comparison: Comparison, how: Exchange, label: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """p of each example, and whether its votes allow p <= 0.05.
+
+    Tests whether both populations predict `label`, the modal label of both together, equally often:
+    Fisher's exact test, or McNemar's for pairs. The label and what is testable depend on the pooled
+    votes only, so both tests are exact under their null.
+    """
+    first, second = comparison.first == label, comparison.second == label
+    if how.kind == "free":
+        p, smallest = fisher_exact(first.sum(axis=0), len(first), second.sum(axis=0), len(second))
+        return p, smallest <= 0.05
+    lost, gained = (first & ~second).sum(axis=0), (second & ~first).sum(axis=0)
+    p = mcnemar_exact(lost, gained)
+    return np.where(np.isnan(p), 1.0, p), 2.0 ** (1 - (lost + gained)) <= 0.05
+
+
+def _tie_result(rule: TieRule, votes: Tally, in_first: NDArray[np.bool_]) -> TieResult:
+    first, second = modal_labels(votes, in_first), modal_labels(votes, ~in_first)
+    differ = first.label != second.label
+    return TieResult(rule, int(differ.sum()), int((differ & (first.tied | second.tied)).sum()))

@@ -1,0 +1,111 @@
+"""Compression schemes at work: one function for those that take part in training, one for those that come after.
+
+Other packages add a scheme of their own with `take_part.register` or `compress.register`.
+"""
+
+import copy
+from dataclasses import dataclass
+from functools import singledispatch
+
+import numpy as np
+from torch import nn
+
+from remnant.lab.compress import pruning, quantization
+from remnant.lab.data import Dataset
+from remnant.lab.train import Hook, Rng
+from remnant.trial import (
+    Compose,
+    Dense,
+    DynamicInt8,
+    Float16,
+    MagnitudePruning,
+    OneShotPruning,
+    Recipe,
+    Scheme,
+    StaticInt8,
+)
+
+__all__ = ["Context", "Hook", "compress", "take_part"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a scheme may use besides the model."""
+
+    recipe: Recipe
+    """How the model was trained."""
+    dataset: Dataset
+    indices: np.ndarray
+    """Examples of `dataset.train` that the model was trained on, ascending."""
+    rng: Rng
+    """Named random streams, as `Trial.rng`."""
+
+
+@singledispatch
+def take_part(scheme: Scheme, model: nn.Module) -> Hook | None:
+    """The hook through which a scheme takes part in the training of `model`; None if it does not.
+
+    `model` is prepared in place; the hook's `finish` leaves an ordinary module again.
+
+    Raises
+    ------
+    TypeError
+        If nothing is registered for the scheme's type.
+    """
+    raise _unregistered("take_part", scheme)
+
+
+@singledispatch
+def compress(scheme: Scheme, model: nn.Module, context: Context) -> nn.Module:
+    """A compressed copy of a trained model. `model` itself is never changed.
+
+    Schemes that take part in training (`post_training` is False) are in the model already: for them
+    this is a plain copy, checked for the declared sparsity. `Compose` applies its parts in order.
+
+    Raises
+    ------
+    TypeError
+        If nothing is registered for the scheme's type.
+    ValueError
+        If the model has no linear or convolution layer, NaN or infinite weights, or is quantized already.
+    """
+    raise _unregistered("compress", scheme)
+
+
+def _unregistered(function: str, scheme: object) -> TypeError:
+    return TypeError(
+        f"Expected `scheme` of a type that remnant.lab.compress.{function} knows, but got {scheme!r}. "
+        f"Register it with `{function}.register({type(scheme).__name__}, your_function)`."
+    )
+
+
+def _stay_out(scheme: Scheme, model: nn.Module) -> None:
+    return None
+
+
+def _take_first_part(scheme: Compose, model: nn.Module) -> Hook | None:
+    return take_part(scheme.parts[0], model)
+
+
+def _copy(scheme: Scheme, model: nn.Module, context: Context) -> nn.Module:
+    return copy.deepcopy(model)
+
+
+def _chain(scheme: Compose, model: nn.Module, context: Context) -> nn.Module:
+    for part in scheme.parts:
+        model = compress(part, model, context)
+    return model
+
+
+for _after_training in (Dense, OneShotPruning, Float16, DynamicInt8, StaticInt8):
+    take_part.register(_after_training, _stay_out)
+take_part.register(MagnitudePruning, pruning.magnitude)
+take_part.register(Compose, _take_first_part)
+
+compress.register(Dense, _copy)
+compress.register(MagnitudePruning, pruning.copy_pruned)
+compress.register(OneShotPruning, pruning.one_shot)
+compress.register(Float16, quantization.float16)
+compress.register(DynamicInt8, quantization.dynamic_int8)
+compress.register(StaticInt8, quantization.static_int8)
+compress.register(Compose, _chain)

@@ -1,0 +1,138 @@
+"""One trial: train or compress, probe, publish."""
+
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from remnant import plan
+from remnant.engine import Cohort
+from remnant.lab import data, footprint, models, probe
+from remnant.lab.compress import Context, compress, take_part
+from remnant.lab.pictures import pictures
+from remnant.lab.train import train
+from remnant.store import Store, pack_text
+from remnant.trial import NUMERICS, Trial
+
+
+def run_cohort(cohort: Cohort, *, store: str, root: str | None = None) -> None:
+    """Finish every trial of the cohort that the store does not hold yet."""
+    shelf = Store(store)
+    with _reproducible():
+        for trial in shelf.missing(cohort):
+            run_trial(trial, shelf, root)
+
+
+def run_trial(trial: Trial, store: Store, root: str | None = None) -> None:
+    """Train or compress one trial and publish it.
+
+    The result depends on the trial (and the kind of machine) alone: not on the engine, the number
+    of workers or what was computed before.
+    """
+    dataset = _dataset(trial.recipe.dataset, root)
+    labels = dataset.train.labels.numpy()
+    in_subset = np.ones(len(labels), bool) if trial.subset is None else plan.included(trial.subset, labels)
+    indices = np.flatnonzero(in_subset)
+
+    start = time.monotonic()
+    if trial.parent is None:
+        model = _trained(trial, dataset, indices)
+    else:
+        model = _compressed(trial, load_model(trial.parent, store, root), dataset, indices)
+    trained = time.monotonic()
+
+    test_logits = probe.logits(model, dataset, dataset.test)
+    train_logits = probe.logits(model, dataset, dataset.train)
+    prediction = train_logits.argmax(axis=1)
+    predictions = {
+        "logits": test_logits,
+        "train_prediction": prediction.astype(np.min_scalar_type(dataset.num_classes - 1)),
+        "train_margin": probe.margins(train_logits, labels).astype(np.float16),
+        "included": np.packbits(in_subset),
+    }
+    record = {
+        "dataset": dataset.fingerprint,
+        "numerics": NUMERICS,
+        "accuracy": {
+            "train": float((prediction == labels)[in_subset].mean()),
+            "test": float((test_logits.argmax(axis=1) == dataset.test.labels.numpy()).mean()),
+        },
+        "footprint": footprint.measure(model, dataset.input_shape),
+        "seconds": {"train": trained - start, "evaluate": time.monotonic() - trained},
+        "machine": {"host": platform.node(), "processor": platform.processor() or platform.machine()},
+        "versions": {name: version(name) for name in ("remnant", "torch", "numpy")},
+    }
+    if not store.has_dataset(dataset.fingerprint):
+        store.publish_dataset(dataset.fingerprint, *_describe(dataset))
+    store.publish(trial, {"predictions": predictions, "weights": _state(model)}, record)
+
+
+def load_model(trial: Trial, store: Store, root: str | None = None) -> nn.Module:
+    """The model of a finished trial that trained from scratch, in evaluation mode."""
+    dataset = _dataset(trial.recipe.dataset, root)
+    trained_on = store.manifest(trial)["dataset"]
+    if trained_on != dataset.fingerprint:
+        raise ValueError(
+            f"Trial {trial.key} was trained on data with fingerprint {trained_on}, but {trial.recipe.dataset!r} "
+            f"now has {dataset.fingerprint}. Restore the data, or use a new store."
+        )
+    model = models.build(trial.recipe.architecture, dataset.input_shape, dataset.num_classes, trial.rng("init"))
+    state = store.read(trial, "weights")
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    return model.to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+
+
+def _trained(trial: Trial, dataset: data.Dataset, indices: np.ndarray) -> nn.Module:
+    model = models.build(trial.recipe.architecture, dataset.input_shape, dataset.num_classes, trial.rng("init"))
+    model.to(_device())
+    hook = take_part(trial.scheme, model)
+    return train(model, trial.recipe, dataset, indices, trial.rng, hook=hook)
+
+
+def _compressed(trial: Trial, parent: nn.Module, dataset: data.Dataset, indices: np.ndarray) -> nn.Module:
+    return compress(trial.scheme, parent.to(_device()), Context(trial.recipe, dataset, indices, trial.rng))
+
+
+def _state(model: nn.Module) -> dict[str, np.ndarray]:
+    return {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@lru_cache(maxsize=1)
+def _dataset(name: str, root: str | None) -> data.Dataset:
+    return data.load(name, root)
+
+
+def _describe(dataset: data.Dataset) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """Files and record of a data set for `Store.publish_dataset`."""
+    examples: dict[str, np.ndarray] = {"classes": pack_text(dataset.classes)}
+    files = {"examples": examples}
+    for name, split in (("train", dataset.train), ("test", dataset.test)):
+        examples[f"{name}_labels"] = split.labels.numpy()
+        examples[f"{name}_ids"] = pack_text(split.ids.tolist())
+        for column, values in split.groups.items():
+            examples[f"{name}_group_{column}"] = pack_text(str(value) for value in values)
+        if (small := pictures(split.images)) is not None:
+            files[name] = {"pictures": small}
+    return files, {"name": dataset.name}
+
+
+@contextmanager
+def _reproducible() -> Iterator[None]:
+    """One thread (sums then have one order on any number of cores) and no dependence on global random state."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

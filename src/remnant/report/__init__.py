@@ -1,0 +1,111 @@
+"""Findings to files that people and programs read: one HTML page, Markdown, JSON, CSV and Parquet.
+
+A report is written from findings alone, without torch, data or models. `read` gives the findings of
+a report back.
+"""
+
+import json
+import os
+import secrets
+from pathlib import Path
+
+from remnant.finding import Audit
+from remnant.report.galleries import Thumbnails
+
+__all__ = ["Thumbnails", "read", "write"]
+
+
+def write(
+    audit: Audit,
+    directory: str | os.PathLike[str],
+    *,
+    thumbnails: Thumbnails | None = None,
+    title: str | None = None,
+) -> dict[str, Path]:
+    """Write report.html, report.md, report.json and tables/ANALYSIS.TABLE.csv and .parquet into `directory`.
+
+    Everything is made from what report.json holds, so writing the audit that `read` gives writes the
+    same bytes. Each file is replaced at once; tables of an earlier report that this one does not have
+    are removed.
+
+    Parameters
+    ----------
+    thumbnails
+        Gives the images of examples for the galleries; without it galleries show captions only.
+
+    Returns
+    -------
+    Paths by name: "report.html", "report.md", "report.json", "tables/ANALYSIS.TABLE.csv", ...
+    """
+    from remnant.report import html, markdown
+
+    directory = Path(directory)
+    text = json.dumps(audit.to_dict(), allow_nan=False, ensure_ascii=False, indent=1) + "\n"
+    audit = Audit.from_dict(json.loads(text))
+    contents = _tables(audit)
+    contents["report.html"] = html.render(audit, thumbnails, heading=title).encode()
+    contents["report.md"] = markdown.render(audit, heading=title).encode()
+    contents["report.json"] = text.encode()
+    earlier = _earlier_tables(directory / "report.json")
+    paths = {name: directory / name for name in contents}
+    for name, content in contents.items():
+        _replace(paths[name], content)
+    for name in earlier - set(contents):
+        (directory / name).unlink(missing_ok=True)
+    return paths
+
+
+def read(path: str | os.PathLike[str]) -> Audit:
+    """The audit in a report.json, or in the report.json of a directory.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is not a report, or one of another schema version.
+    """
+    path = Path(path)
+    path = path / "report.json" if path.is_dir() else path
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"Expected {str(path)!r} to be a report.json, but it is not JSON: {error}.") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"Expected {str(path)!r} to be a report.json, but it holds {type(data).__name__}.")
+    return Audit.from_dict(data)
+
+
+def _tables(audit: Audit) -> dict[str, bytes]:
+    from remnant.report.tables import csv_bytes, file_stem, parquet_bytes
+
+    contents = {}
+    for finding in audit.findings:
+        for name, frame in finding.tables.items():
+            stem = f"tables/{file_stem(finding, name)}"
+            contents[f"{stem}.csv"] = csv_bytes(frame)
+            contents[f"{stem}.parquet"] = parquet_bytes(frame)
+    return contents
+
+
+def _earlier_tables(path: Path) -> set[str]:
+    """Names of the table files of the report that is there already."""
+    from remnant.report.tables import file_stem
+
+    try:
+        audit = read(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    stems = [f"tables/{file_stem(finding, name)}" for finding in audit.findings for name in finding.tables]
+    return {f"{stem}{ending}" for stem in stems for ending in (".csv", ".parquet")}
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

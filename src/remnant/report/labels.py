@@ -1,0 +1,81 @@
+"""Names of schemes, columns and quantities as people read them."""
+
+import re
+from collections.abc import Iterable
+
+_WORDS = {
+    "auc": "AUC",
+    "cie": "CIE",
+    "cies": "CIEs",
+    "csr": "CSR",
+    "flops": "FLOPs",
+    "fpr": "FPR",
+    "id": "id",
+    "int8": "int8",
+    "kl": "KL",
+    "mcnemar": "McNemar",
+    "null": "by chance",
+    "pie": "PIE",
+    "pies": "PIEs",
+}
+_UNITS = {"bytes": "bytes", "seconds": "s", "milliseconds": "ms", "microseconds": "µs", "percent": "%", "nats": "nats"}
+
+
+def scheme_name(label: str) -> str:
+    """The label of a scheme as a name: "magnitude-pruning(sparsity=0.9)" is "Magnitude pruning, sparsity 0.9"."""
+    parts = [", ".join([kind, *settings]) for kind, settings in map(_parts, label.split(" + "))]
+    return ", then ".join([_capital(parts[0]), *parts[1:]])
+
+
+def scheme_phrase(label: str) -> str:
+    """The label of a scheme as part of a sentence, such as "magnitude pruning at sparsity 0.9"."""
+    phrases = []
+    for kind, settings in map(_parts, label.split(" + ")):
+        sparsity = [f"at {setting}" for setting in settings if setting.startswith("sparsity ")]
+        others = [setting for setting in settings if not setting.startswith("sparsity ")]
+        phrases.append(" ".join([kind, *sparsity, *([f"with {' and '.join(others)}"] if others else [])]))
+    return ", then ".join(phrases)
+
+
+def with_scheme_phrases(text: str, labels: Iterable[str]) -> str:
+    """`text` with the exact labels of schemes replaced by phrases; "dense" is a word and stays."""
+    found = sorted((label for label in labels if label != "dense"), key=len, reverse=True)
+    if not found:
+        return text
+    pattern = rf"(?<![\w-])({'|'.join(map(re.escape, found))})(?![\w(-])"
+    return re.sub(pattern, lambda match: scheme_phrase(match[1]), text)
+
+
+def title(name: str) -> str:
+    """A snake_case name of a column, quantity or table as a heading: "cie_u_rate" is "CIE-U rate"."""
+    words = name.replace("-", "_").split("_")
+    unit = ""
+    if len(words) > 1 and words[-1] in _UNITS:
+        unit = f" ({_UNITS[words.pop()]})"
+    text = " ".join(_WORDS.get(word.lower(), word) for word in words)
+    text = re.sub(r"\bCIE ([ucw])\b", lambda match: f"CIE-{match[1].upper()}", text)
+    if re.match(r"[pqnkxy]\b", text):
+        return text + unit
+    return _capital(text) + unit
+
+
+def _parts(label: str) -> tuple[str, list[str]]:
+    """Kind and settings of one scheme in words."""
+    kind, _, inner = label.strip().partition("(")
+    settings = [_setting(setting) for setting in inner.removesuffix(")").split(", ")] if inner else []
+    words = kind.replace("-", " ").replace("_", " ").replace("one shot", "one-shot")
+    return words, settings
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _setting(setting: str) -> str:
+    name, equals, value = setting.partition("=")
+    name = name.replace("_", " ")
+    if not equals:
+        return name
+    if value in ("True", "False"):
+        return name if value == "True" else f"not {name}"
+    return f"{name} {value}"

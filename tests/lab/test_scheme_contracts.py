@@ -1,0 +1,235 @@
+"""What every compression scheme keeps, on every kind of small model. A new scheme inherits these tests."""
+
+import copy
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from remnant.lab.compress import Context, compress, take_part
+from remnant.lab.compress.quantization import QuantizedLayer
+from remnant.trial import (
+    SCHEMES,
+    Compose,
+    Dense,
+    DynamicInt8,
+    Float16,
+    MagnitudePruning,
+    OneShotPruning,
+    Scheme,
+    StaticInt8,
+)
+from tests.lab.toys import MODELS, NUM_CLASSES, built, context, evaluation_images, trained
+
+EXAMPLES: list[Scheme] = [
+    Dense(),
+    MagnitudePruning(0.5),
+    MagnitudePruning(0.9, scope="global", gradient="straight-through", frequency=3),
+    OneShotPruning(0.5),
+    OneShotPruning(0.9, scope="layer", epochs=0),
+    Float16(),
+    DynamicInt8(),
+    DynamicInt8(per_channel=False),
+    StaticInt8(),
+    StaticInt8(calibration=10, per_channel=False),
+    Compose((MagnitudePruning(0.7), StaticInt8())),
+    Compose((OneShotPruning(0.7, epochs=0.5), Float16())),
+    Compose((Dense(), DynamicInt8())),
+]
+every_scheme = pytest.mark.parametrize("scheme", EXAMPLES, ids=lambda scheme: scheme.label)
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def test_every_scheme_is_tried():
+    assert {type(scheme) for scheme in EXAMPLES} == set(SCHEMES.values())
+
+
+@pytest.fixture(scope="module")
+def place() -> Context:
+    return context()
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Hash of all that a compression must leave alone: tensors, modes, hooks, types and gradients."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes() + str(tensor.stride()).encode())
+    for name, module in model.named_modules():
+        hooks = [list(module._forward_hooks), list(module._forward_pre_hooks), list(module._backward_hooks)]
+        digest.update(repr((name, type(module), module.training, hooks)).encode())
+    for name, parameter in model.named_parameters():
+        digest.update(repr((name, id(parameter), parameter.requires_grad, parameter.grad is None)).encode())
+    return digest.hexdigest()
+
+
+Reference = Callable[[Scheme, str], nn.Module]
+
+
+@pytest.fixture(scope="module")
+def reference(place: Context) -> Reference:
+    """The trained model that `compress` is given, dense or pruned in training: a new copy each time."""
+
+    @cache
+    def once(scheme: Scheme | None, name: str) -> nn.Module:
+        return trained(name, place, scheme)
+
+    def reference(scheme: Scheme, name: str) -> nn.Module:
+        takes_part = take_part(scheme, built(name)) is not None
+        return copy.deepcopy(once(scheme if takes_part else None, name))
+
+    return reference
+
+
+@torch.inference_mode()
+def answers(model: nn.Module, images: Tensor) -> np.ndarray:
+    return model.eval()(images).numpy()
+
+
+@every_scheme
+@every_model
+def test_the_given_model_is_untouched(scheme, name, place, reference):
+    model = reference(scheme, name)
+    calls: list[int] = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    for training in (True, False):
+        model.train(training)
+        next(model.children()).train(not training)
+        before = fingerprint(model)
+        compressed = compress(scheme, model, place)
+        with torch.no_grad():
+            for tensor in compressed.state_dict().values():
+                tensor.zero_()
+        assert fingerprint(model) == before
+        assert compressed is not model
+
+
+@every_scheme
+@every_model
+def test_logits_keep_their_shape_and_are_finite(scheme, name, place, reference):
+    logits = answers(compress(scheme, reference(scheme, name), place), evaluation_images(place))
+    assert logits.shape == (64, NUM_CLASSES)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+
+
+@every_scheme
+@every_model
+def test_the_same_random_streams_give_the_same_model(scheme, name, place, reference):
+    images = evaluation_images(place)
+    first, again = reference(scheme, name), reference(scheme, name)
+    if take_part(scheme, built(name)) is not None:
+        again = trained(name, place, scheme)
+    results = []
+    for model in (first, again):
+        torch.manual_seed(3)  # dropout in a fine-tuning
+        results.append(answers(compress(scheme, model, place), images))
+    np.testing.assert_array_equal(*results)
+
+
+@every_scheme
+@every_model
+def test_the_declared_strength_is_reached(scheme, name, place, reference):
+    model = compress(scheme, reference(scheme, name), place)
+    parts = scheme.parts if isinstance(scheme, Compose) else (scheme,)
+    weights = [p for p in model.parameters() if p.dim() >= 2]
+    for part in parts:
+        if isinstance(part, MagnitudePruning | OneShotPruning):
+            missing = [round(part.sparsity * w.numel()) - int((w == 0).sum()) for w in weights]
+            if part.scope == "layer":
+                assert max(missing) <= 1
+            assert sum(missing) <= len(weights)
+            if not isinstance(parts[-1], StaticInt8 | DynamicInt8):  # rounding makes more zeros
+                assert sum(missing) >= -len(weights)
+        if isinstance(part, Float16):
+            assert all(torch.equal(p, p.half().float()) for p in model.parameters())
+        if isinstance(part, DynamicInt8 | StaticInt8):
+            layers = [module for module in model.modules() if isinstance(module, QuantizedLayer)]
+            assert len(layers) == len(weights)
+            assert all(torch.equal(w, w.round().clamp(-127, 127)) for w in weights)
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        Dense(),
+        OneShotPruning(0.0, epochs=0),
+        OneShotPruning(0.0, scope="layer", epochs=0),
+        *(
+            MagnitudePruning(0.0, scope=s, gradient=g)
+            for s in ("layer", "global")
+            for g in ("masked", "straight-through")
+        ),
+        Compose((MagnitudePruning(0.0), OneShotPruning(0.0, epochs=0))),
+    ],
+    ids=lambda scheme: scheme.label,
+)
+@every_model
+def test_no_compression_is_the_dense_model_bit_for_bit(scheme, name, place, reference):
+    dense = reference(Dense(), name)
+    nothing = compress(scheme, reference(scheme, name), place)
+    images = evaluation_images(place)
+    np.testing.assert_array_equal(answers(nothing, images), answers(dense, images))
+    assert {name: tensor.tolist() for name, tensor in nothing.state_dict().items()} == {
+        name: tensor.tolist() for name, tensor in dense.state_dict().items()
+    }
+
+
+@every_scheme
+def test_compression_works_with_bfloat16_training_and_held_out_examples(scheme, place):
+    recipe = replace(place.recipe, precision="bfloat16", validation=0.2, checkpoint="validation", epochs=2)
+    place = replace(place, recipe=recipe)
+    model = trained("residual", place, scheme)
+    logits = answers(compress(scheme, model, place), evaluation_images(place))
+    assert np.isfinite(logits).all()
+
+
+@every_scheme
+def test_only_schemes_of_training_take_part_in_it(scheme):
+    first = scheme.parts[0] if isinstance(scheme, Compose) else scheme
+    hook = take_part(scheme, built("mlp"))
+    assert (hook is not None) == isinstance(first, MagnitudePruning)
+    if first.post_training:
+        assert hook is None
+
+
+def test_compose_applies_its_parts_in_order(place, reference):
+    model = reference(Dense(), "residual")
+    together = compress(Compose((OneShotPruning(0.5, epochs=0), StaticInt8())), model, place)
+    one_by_one = compress(StaticInt8(), compress(OneShotPruning(0.5, epochs=0), model, place), place)
+    images = evaluation_images(place)
+    np.testing.assert_array_equal(answers(together, images), answers(one_by_one, images))
+
+
+def test_unregistered_schemes_are_named(place):
+    @dataclass(frozen=True)
+    class Magic(Scheme):
+        kind: ClassVar[str] = "magic"
+
+    with pytest.raises(
+        TypeError, match=r"that remnant.lab.compress.compress knows, but got .*Magic.*compress.register"
+    ):
+        compress(Magic(), built("mlp"), place)
+    with pytest.raises(TypeError, match=r"take_part.register\(Magic"):
+        take_part(Magic(), built("mlp"))
+
+
+def test_other_packages_can_add_a_scheme(place):
+    @dataclass(frozen=True)
+    class Halved(Scheme):
+        kind: ClassVar[str] = "halved"
+
+    def halve(scheme: Halved, model: nn.Module, context: Context) -> nn.Module:
+        model = copy.deepcopy(model)
+        model[4].weight.data /= 2  # pyright: ignore
+        return model
+
+    compress.register(Halved, halve)
+    model = built("mlp")
+    both = compress(Compose((Halved(), Halved())), model, place)
+    torch.testing.assert_close(both[4].weight * 4, model[4].weight)  # pyright: ignore
