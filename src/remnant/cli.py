@@ -86,7 +86,8 @@ def audit(
     from remnant import analyses as questions
     from remnant import population
     from remnant import report as reports
-    from remnant.report.summary import answers, plain
+    from remnant.report.prose import plain
+    from remnant.report.summary import answers
     from remnant.store import Store
 
     shelf = Store(store)

@@ -317,6 +317,14 @@ def test_fine_tuning_moves_kept_weights_and_holds_the_masks(scope):
         assert not torch.equal(p, before)
 
 
+@pytest.mark.parametrize("epochs", [0, 0.5])
+def test_one_shot_keeps_the_mode_of_each_module(epochs):
+    model = built("residual").train()
+    model.get_submodule("norm2").eval()
+    pruned = compress(OneShotPruning(0.5, epochs=epochs), model, context())
+    assert [module.training for module in pruned.modules()] == [module.training for module in model.modules()]
+
+
 def test_fine_tuning_uses_streams_of_its_own_and_keeps_held_out_examples_out():
     place = context()
     recipe = replace(place.recipe, validation=0.25, checkpoint="validation", steps=1000)

@@ -341,6 +341,22 @@ def test_dynamic_rows_of_any_size_are_finite(low):
     assert quantized(torch.full((1, 4), float("nan"))).isnan().all()
 
 
+def test_dynamic_codes_span_256_integers_also_when_both_ends_are_ties():
+    """At a scale of 1, -1.5 and 253.5 would round to -2 and 254."""
+    quantized = DynamicLayer(nn.Linear(2, 1).requires_grad_(False), per_channel=True)
+    seen: list[Tensor] = []
+
+    def record(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(args[0])
+
+    quantized.layer.register_forward_pre_hook(record)
+    low = -torch.arange(0, 255) - 0.5
+    quantized(torch.stack([low, low + 255], 1))
+    spans = seen[0][:, 1] - seen[0][:, 0]
+    assert spans.max() == 255
+    assert (spans >= 254).all()
+
+
 def test_linear_layers_quantize_each_vector_of_a_sequence():
     torch.manual_seed(0)
     layer = nn.Linear(4, 2).requires_grad_(False)
@@ -427,10 +443,12 @@ class Branching(nn.Module):
 
 
 class Shared(nn.Module):
-    """Two readers of a convolution, a norm called twice, a layer called twice."""
+    """A convolution and its norm, another with two readers, and one that is called twice."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.first = nn.Conv2d(3, 3, 1)
+        self.norm1 = nn.BatchNorm2d(3)
         self.conv = nn.Conv2d(3, 3, 3, padding=1)
         self.norm = nn.BatchNorm2d(3)
         self.again = nn.Conv2d(3, 3, 3, padding=1)
@@ -438,7 +456,7 @@ class Shared(nn.Module):
         self.head = nn.Linear(3, 4)
 
     def forward(self, images: Tensor) -> Tensor:
-        a = self.conv(images)
+        a = self.conv(self.norm1(self.first(images)))
         b = functional.relu(self.norm(a)) + a
         c = self.norm2(self.again(functional.relu(self.again(b))))
         return self.head(c.mean((2, 3)))
@@ -470,6 +488,15 @@ def test_batch_norms_stay_where_folding_would_be_wrong(build, place):
     np.testing.assert_allclose(answers(plain, images), answers(model.eval(), images), atol=1e-5)
     for scheme in INT8:
         assert sqnr(answers(model, images), answers(compress(scheme, model, place), images)) > 20
+
+
+def test_other_batch_norms_are_folded_beside_those_that_stay(place):
+    torch.manual_seed(0)
+    model = Shared()
+    images = evaluation_images(place)
+    model.train()(images * 2 + 1)
+    kinds = [type(module) for module in folded(model, images[:8]).modules() if "Conv" not in type(module).__name__]
+    assert kinds == [Shared, nn.Identity, nn.BatchNorm2d, nn.BatchNorm2d, nn.Linear]
 
 
 def test_models_that_do_not_trace_quantize_inputs_alone(place):

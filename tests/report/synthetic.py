@@ -73,6 +73,7 @@ def _mismatches(schemes: tuple[str, ...]) -> Finding:
         claims += [
             claim("cie_rate", label, 0.1234 * size, 0.11 * size, 0.14 * size, scale="share"),
             claim("cie_u_rate", label, 0.0717 * size, 0.06 * size, 0.08 * size, scale="share"),
+            claim("cie_c_rate", label, 0.0504 * size, 0.04 * size, 0.06 * size, scale="share"),
             claim("net_accuracy_change", label, -0.0213 * size, -0.03 * size, -0.01 * size, scale="share"),
         ]
     claims.append(claim("cie_rate_null", "dense", 0.0456, 0.04, 0.05, scale="share"))

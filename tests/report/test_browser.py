@@ -64,7 +64,8 @@ def test_the_page_never_scrolls_sideways(report, browse, tmp_path, width):
       const inScroller = e => e && (clips.includes(getComputedStyle(e).overflowX) || inScroller(e.parentElement));
       const wide = [...document.body.querySelectorAll("*")].filter(e =>
         e.getBoundingClientRect().right > page.clientWidth + 1 && !inScroller(e.parentElement));
-      parent.document.title = [page.clientWidth, page.scrollWidth, ...wide.slice(0, 3).map(e => e.outerHTML.slice(0, 80))].join("|");
+      const names = wide.slice(0, 3).map(e => e.outerHTML.slice(0, 80));
+      parent.document.title = [page.clientWidth, page.scrollWidth, ...names].join("|");
     })</script>"""
     (tmp_path / "inner.html").write_text(
         inner.replace("</body>", f"{script}</body>").replace("<details", "<details open")

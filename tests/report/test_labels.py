@@ -44,6 +44,8 @@ def test_labels_in_text_become_phrases():
         ("cie_u_rate", "CIE-U rate"),
         ("accuracy_pie", "Accuracy PIE"),
         ("pie_count_null", "PIE count by chance"),
+        ("null_mean", "Null mean"),
+        ("null", "Null"),
         ("latency_seconds", "Latency (s)"),
         ("kl_mean", "KL mean"),
         ("p", "p"),

@@ -4,7 +4,8 @@ import pytest
 
 from remnant.finding import Finding
 from remnant.report import markdown
-from remnant.report.summary import answers, plain
+from remnant.report.prose import plain
+from remnant.report.summary import answers
 from tests.report import synthetic
 
 

@@ -1,0 +1,151 @@
+"""Questions asked of a population, one per module; each returns a Finding."""
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import xarray as xr
+
+from remnant import registry
+from remnant.finding import Analysis, Audit, Finding, NotApplicable
+from remnant.population import SchemaError, check, schemes, subsets, whole
+
+ANALYSES: dict[str, str] = {
+    "mismatches": "remnant.analyses.mismatches",
+    "exemplars": "remnant.analyses.exemplars",
+    "classes": "remnant.analyses.classes",
+    "memorization": "remnant.analyses.memorization",
+    "influence": "remnant.analyses.influence",
+    "long_tail": "remnant.analyses.long_tail",
+    "generalization": "remnant.analyses.generalization",
+    "footprint": "remnant.analyses.footprint",
+}
+"""Name to module of each built-in analysis, in the order of reports; imported when it is asked for."""
+
+_REMEDIES = {
+    "logits": "keep the outputs on the test examples",
+    "label": "give the true class of each test example",
+    "included": "train subset trials, such as `[subsets] trials = 200` in the study",
+    "train_correct": "keep which training examples each trial gets right",
+    "nonzeros": "measure the models with `remnant run`",
+    "bytes": "measure the models with `remnant run`",
+}
+_PACKAGES = ("remnant", "numpy", "scipy", "pandas", "xarray", "torch")
+
+
+def analysis(name: str) -> Analysis:
+    """The analysis of that name, built in or offered by an installed package (entry point `remnant.analyses`).
+
+    Raises
+    ------
+    UnknownNameError
+        With all names and the nearest one.
+    """
+    found = registry.find("analysis", name, ANALYSES)
+    return import_module(found).ANALYSIS if isinstance(found, str) else found
+
+
+def audit(
+    population: xr.Dataset,
+    names: Iterable[str] | None = None,
+    *,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Audit:
+    """Every question that the population can answer, asked.
+
+    Parameters
+    ----------
+    population
+        As of `remnant.population.SCHEMA`; it is checked first.
+    names
+        Analyses to run, in this order; default all that are built in or installed.
+    parameters
+        Name of an analysis to parameters of its `run`.
+    progress
+        Called with the number of finished analyses, the number of all, and the name of the next one.
+
+    Raises
+    ------
+    SchemaError
+        If the population breaks its schema.
+    UnknownNameError
+        If a name in `names` or `parameters` is not that of an analysis.
+    """
+    check(population)
+    chosen = list(dict.fromkeys(_all_names() if names is None else names))
+    given = dict(parameters or {})
+    for name in given:
+        if name not in chosen:
+            raise registry.unknown("parameters", name, chosen)
+    findings: list[Finding] = []
+    not_run: dict[str, str] = {}
+    questions = [(name, analysis(name)) for name in chosen]
+    for done, (name, question) in enumerate(questions):
+        if progress:
+            progress(done, len(questions), name)
+        reason = _missing(population, question)
+        if not reason:
+            try:
+                findings.append(question.run(population, **given.get(name, {})))
+            except (NotApplicable, SchemaError) as error:
+                reason = str(error)
+        if reason:
+            not_run[name] = reason
+    if progress:
+        progress(len(questions), len(questions), "")
+    return Audit(tuple(findings), not_run, about(population))
+
+
+def about(population: xr.Dataset) -> dict[str, Any]:
+    """Plain facts on a population and on where it was audited; see `remnant.finding.Audit.about`."""
+    sizes, attrs = population.sizes, population.attrs
+    facts: dict[str, Any] = {
+        "dataset": attrs.get("dataset"),
+        "recipe": attrs.get("recipe"),
+        "num_examples": sizes.get("example"),
+        "num_train_examples": sizes.get("train_example"),
+        "num_classes": sizes.get("class"),
+        "classes": [str(name) for name in population["class"].values] if "class" in population.coords else None,
+        "schemes": {
+            label: {
+                "whole": whole(population, label).sizes["trial"],
+                "subsets": subsets(population, label).sizes["trial"],
+            }
+            for label in schemes(population)
+        },
+        "damaged": dict(attrs.get("damaged") or {}) or None,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _all_names() -> list[str]:
+    """Built-in analyses in the order of reports, then those of other packages."""
+    offered = [name for name in registry.names("analysis", ANALYSES) if name not in ANALYSES]
+    return [*ANALYSES, *offered]
+
+
+def _missing(population: xr.Dataset, question: Analysis) -> str:
+    """Which variables the analysis needs and the population lacks, and what to do; "" if none."""
+    missing = [name for name in question.needs if name not in population]
+    if not missing:
+        return ""
+    remedies = dict.fromkeys(_REMEDIES[name] for name in missing if name in _REMEDIES)
+    todo = f"; {'; '.join(remedies)}" if remedies else ""
+    return f"The population has no {', '.join(f'`{name}`' for name in missing)}{todo}."
+
+
+def _versions() -> dict[str, str]:
+    """Installed versions, read without importing the packages."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -84,7 +84,8 @@ class ReferenceNoise:
     counts: tuple[float, ...]
     """Mean number of PIEs at each size."""
     extrapolated: float | None
-    """At the size of the whole population, from the two largest sizes; None with fewer than 4 models."""
+    """At the size of the whole population, from the two largest sizes; None with fewer than 8 models, where
+    ties rule."""
 
 
 def measure(comparison: Comparison, tie: TieRule, null: Null, num_permutations: int, seed: int) -> Part:
@@ -94,7 +95,7 @@ def measure(comparison: Comparison, tie: TieRule, null: Null, num_permutations: 
     in_first = np.arange(len(predictions)) < comparison.num_first
     votes = tally(predictions)
     probability = _probabilities((comparison.reference, comparison.compressed), votes.labels)
-    tallies = {rule: settle(votes, rule, probability) for rule in TIE_RULES}
+    tallies: dict[TieRule, Tally] = {rule: settle(votes, rule, probability) for rule in TIE_RULES}
     votes = tallies[tie]
     first, second = modal_labels(votes, in_first), modal_labels(votes, ~in_first)
     is_pie = first.label != second.label
@@ -128,8 +129,7 @@ def reference_noise(comparison: Comparison, tie: TieRule, seed: int) -> Referenc
     every, half = np.ones(total, bool), total // 2
     sizes = tuple(sorted({max(1, half // 4), max(1, half // 2), half}))
     counts = tuple(exemplars_within(votes, every, size, stream(seed, "reference", str(size))) for size in sizes)
-    known = len(sizes) > 1
-    further = extrapolated_count(total, sizes[-2:], counts[-2:]) if known else None
+    further = extrapolated_count(total, sizes, counts) if total >= 8 else None
     return ReferenceNoise(sizes, counts, further)
 
 

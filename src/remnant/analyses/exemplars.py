@@ -101,9 +101,7 @@ def run(
         ),
         tables={name: table for name, table in tables.items() if len(table)},
         caveats=_caveats(parts, bool(right)),
-        galleries={
-            f"PIEs: {part.comparison.scheme}": shown for part in parts if (shown := gallery(part, names, most))
-        },
+        galleries={f"PIEs: {part.comparison.scheme}": shown for part in parts if (shown := gallery(part, names, most))},
         cites=ANALYSIS.cites,
     )
 
@@ -158,7 +156,9 @@ def _accuracy_claims(part: Part, accuracy: pd.DataFrame) -> list[Claim]:
         "non_pie": "examples that are not PIEs",
         "pie_null": "PIEs of rearranged models, weighted by how often they are PIEs",
     }
-    for row in accuracy[accuracy["scheme"] == scheme].to_dict("records") if len(accuracy) else []:
+    for row in accuracy.to_dict("records"):
+        if row["scheme"] != scheme:
+            continue
         known = np.isfinite(row["low"]) and row["high"] > row["low"]
         k, reference = row["k"], part.comparison.reference["scheme"].values[0]
         method = f"mean top-{k} accuracy of the {reference} models on {words[row['subset']]}; "
@@ -238,6 +238,10 @@ def _caveats(parts: list[Part], has_labels: bool) -> tuple[str, ...]:
             "Where models are exchanged within pairs of a seed, the null says that compression changes each model "
             "without a common direction: it asks what is forgotten systematically, not whether anything changes."
         )
+    caveats.append(
+        "A change that all models share also makes many PIEs when models are rearranged, so the excess counts it in "
+        "part only; the number of confirmed PIEs, from tests of single examples, counts it in full."
+    )
     if none := [part.comparison.scheme for part in parts if not part.count]:
         caveats.append(f"No PIE: {', '.join(none)}. Accuracy on PIEs is undefined there and left out.")
     if not has_labels:
@@ -270,5 +274,11 @@ ANALYSIS = Analysis(
     run=run,
     plot=plot,
     needs=("logits",),
-    cites=("hooker2019what", "phipson2010permutation", "benjamini1995controlling", "fisher1935design", "mcnemar1947note"),
+    cites=(
+        "hooker2019what",
+        "phipson2010permutation",
+        "benjamini1995controlling",
+        "fisher1935design",
+        "mcnemar1947note",
+    ),
 )

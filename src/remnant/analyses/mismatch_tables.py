@@ -77,7 +77,7 @@ def _rows(
         "net_p": p,
         "net_q": benjamini_hochberg(p),
     }
-    return pd.DataFrame(table)[table["examples"] > 0]
+    return pd.DataFrame(table).loc[table["examples"] > 0]
 
 
 def _net_p(rates: dict[str, NDArray], flags: Flags, index: NDArray[np.intp], num: int) -> NDArray[np.float64]:

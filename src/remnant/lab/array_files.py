@@ -3,7 +3,6 @@
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -63,35 +62,14 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             "A relative name is looked up in the data folder: `--data`, else REMNANT_DATA, else the current folder."
         )
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            return {key: _member(path, key, stored) for key in stored.files}
+        # Read, not mapped into memory: a file that is overwritten while trials run must not change their data.
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            raise ValueError("it holds a single array")
+        with stored:
+            return {key: stored[key] for key in stored.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"Cannot read {path} as an .npz file of numbers and text: {error}.") from error
-
-
-def _member(path: Path, key: str, stored: Any) -> np.ndarray:
-    """An array of the file; bytes that are stored uncompressed are mapped into memory, not read.
-
-    Processes that use the same file then share one copy.
-    """
-    info = stored.zip.NameToInfo.get(f"{key}.npy")
-    if info is None or info.compress_type != zipfile.ZIP_STORED:
-        return stored[key]
-    with path.open("rb") as file:
-        file.seek(info.header_offset + 26)
-        lengths = np.frombuffer(file.read(4), "<u2")
-        file.seek(info.header_offset + 30 + int(lengths.sum()))
-        version = np.lib.format.read_magic(file)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in read_header:
-            return stored[key]
-        shape, fortran_order, dtype = read_header[version](file)
-        if dtype != np.uint8 or fortran_order or 0 in shape or shape == ():
-            return stored[key]
-        # Copy-on-write: PyTorch warns about arrays that cannot be written.
-        return np.asarray(np.memmap(path, dtype, "c", file.tell(), shape))
 
 
 def _images(key: str, images: np.ndarray) -> np.ndarray:

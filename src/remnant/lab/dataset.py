@@ -92,7 +92,7 @@ class Dataset:
         return digest.hexdigest()[:16]
 
 
-def take(images: Images, indices: Tensor | np.ndarray) -> Tensor:
+def take(images: Images, indices: Tensor | np.ndarray | Sequence[int]) -> Tensor:
     """The images at `indices`, from memory or from disk."""
     if not isinstance(images, Tensor):
         return images.batch(np.asarray(indices))

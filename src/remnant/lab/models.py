@@ -177,9 +177,10 @@ def _torchvision(name: str, shape: tuple[int, ...], num_classes: int) -> nn.Modu
 
 def _numbers(match: re.Match[str]) -> dict[str, Any]:
     given = {name: text for name, text in match.groupdict().items() if text}
-    if "widths" in given:
-        return {"widths": tuple(int(width) for width in given["widths"].split("-")[1:])}
-    return {name: int(text) for name, text in given.items()}
+    found = {name: tuple(int(number) for number in re.findall(r"\d+", text)) for name, text in given.items()}
+    if any(0 in numbers for numbers in found.values()):
+        raise ValueError(f"Expected positive numbers in the name of an architecture, but got {match.string!r}.")
+    return {name: numbers if name == "widths" else numbers[0] for name, numbers in found.items()}
 
 
 def _check_inputs(architecture: str, shape: tuple[int, ...], smallest: int) -> None:

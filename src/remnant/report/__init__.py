@@ -40,7 +40,7 @@ def write(
     from remnant.report import html, markdown
 
     directory = Path(directory)
-    text = json.dumps(audit.to_dict(), allow_nan=False, ensure_ascii=False, indent=1) + "\n"
+    text = json.dumps(audit.to_dict(), allow_nan=False, ensure_ascii=False) + "\n"
     audit = Audit.from_dict(json.loads(text))
     contents = _tables(audit)
     contents["report.html"] = html.render(audit, thumbnails, heading=title).encode()

@@ -3,12 +3,12 @@
 import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from remnant.finding import Exhibit, Finding
-from remnant.report.labels import with_scheme_phrases
+from remnant.report.labels import scheme_phrase, with_scheme_phrases
 
 Thumbnails = Callable[[str, Sequence[str]], dict[str, np.ndarray]]
 """Images of examples by id: `thumbnails(split, ids)` -> uint8 arrays (height, width[, channel]) for those it has."""
@@ -65,7 +65,7 @@ def galleries(
     """The galleries of each finding by name of its analysis, with images of at most `budget` bytes in total.
 
     First exhibits of every gallery come before second ones, so that each gallery has some images
-    when the budget ends. The labels of schemes become phrases in titles and captions.
+    when the budget ends. The `labels` of schemes become phrases in titles and captions.
     """
     findings = list(findings)
     shown = [exhibits[:MOST_EXHIBITS] for finding in findings for exhibits in finding.galleries.values() if exhibits]
@@ -73,22 +73,32 @@ def galleries(
     found: dict[str, tuple[Gallery, ...]] = {}
     for finding in findings:
         found[finding.analysis] = tuple(
-            _gallery(with_scheme_phrases(title, labels), [_named(e, labels) for e in exhibits], sources, left_out)
+            _gallery(title, exhibits, labels, sources, left_out)
             for title, exhibits in finding.galleries.items()
             if exhibits
         )
     return found
 
 
-def _named(exhibit: Exhibit, labels: Sequence[str]) -> Exhibit:
-    lines = tuple(with_scheme_phrases(line, labels) for line in exhibit.lines)
-    return replace(exhibit, lines=lines, beside=_named(exhibit.beside, labels) if exhibit.beside else None)
-
-
-def _gallery(title: str, exhibits: Sequence[Exhibit], sources: _Sources, left_out: set[_Key]) -> Gallery:
-    rows = tuple(tuple(_plate(e, sources) for e in _row(exhibit)) for exhibit in exhibits[:MOST_EXHIBITS])
+def _gallery(
+    title: str, exhibits: Sequence[Exhibit], labels: Sequence[str], sources: _Sources, left_out: set[_Key]
+) -> Gallery:
+    rows = []
+    for exhibit in exhibits[:MOST_EXHIBITS]:
+        rows.append(tuple(_plate(e, _caption(e, title, labels), sources) for e in _row(exhibit)))
     missing = sum((plate.split, plate.example) in left_out for row in rows for plate in row)
-    return Gallery(title, rows, len(exhibits) - len(rows), missing)
+    return Gallery(with_scheme_phrases(title, labels), tuple(rows), len(exhibits) - len(rows), missing)
+
+
+def _caption(exhibit: Exhibit, title: str, labels: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Term and text of each line; the scheme that the gallery's title names is "compressed"."""
+    caption = []
+    for line in exhibit.lines:
+        term, colon, text = line.partition(": ")
+        if colon and term in labels and term != "dense":
+            term = "compressed" if term in title else scheme_phrase(term)
+        caption.append((term if colon else "", with_scheme_phrases(text if colon else line, labels)))
+    return tuple(caption)
 
 
 def data_uri(image: np.ndarray) -> tuple[str, int, int]:
@@ -156,11 +166,7 @@ def _row(exhibit: Exhibit) -> tuple[Exhibit, ...]:
     return (exhibit, exhibit.beside) if exhibit.beside else (exhibit,)
 
 
-def _plate(exhibit: Exhibit, sources: _Sources) -> Plate:
+def _plate(exhibit: Exhibit, caption: tuple[tuple[str, str], ...], sources: _Sources) -> Plate:
     source, width, height = sources.get((exhibit.split, exhibit.example), ("", 0, 0))
     scale = max(1, 96 // max(width, height)) if source else 1
-    caption = []
-    for line in exhibit.lines:
-        term, colon, text = line.partition(": ")
-        caption.append((term, text) if colon else ("", line))
-    return Plate(exhibit.split, exhibit.example, source, width * scale, height * scale, scale > 1, tuple(caption))
+    return Plate(exhibit.split, exhibit.example, source, width * scale, height * scale, scale > 1, caption)

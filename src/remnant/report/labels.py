@@ -14,7 +14,6 @@ _WORDS = {
     "int8": "int8",
     "kl": "KL",
     "mcnemar": "McNemar",
-    "null": "by chance",
     "pie": "PIE",
     "pies": "PIEs",
 }
@@ -52,6 +51,8 @@ def title(name: str) -> str:
     unit = ""
     if len(words) > 1 and words[-1] in _UNITS:
         unit = f" ({_UNITS[words.pop()]})"
+    if len(words) > 1 and words[-1] == "null":
+        words[-1] = "by chance"
     text = " ".join(_WORDS.get(word.lower(), word) for word in words)
     text = re.sub(r"\bCIE ([ucw])\b", lambda match: f"CIE-{match[1].upper()}", text)
     if re.match(r"[pqnkxy]\b", text):

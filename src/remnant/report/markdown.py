@@ -6,8 +6,10 @@ from remnant.finding import Audit, Finding
 from remnant.report import tables
 from remnant.report.html import default_title
 from remnant.report.labels import title, with_scheme_phrases
+from remnant.report.overview import overview
+from remnant.report.prose import Name, Quote, Sentence
 from remnant.report.references import cited
-from remnant.report.summary import Name, Quote, Sentence, answers, overview
+from remnant.report.summary import answers
 
 MOST_CHARACTERS = 60_000
 """Longest text; GitHub refuses comments of more than 65,536 characters."""
@@ -73,10 +75,8 @@ def _section(finding: Finding, labels: list[str]) -> str:
         sides = ["right" if column.numeric else "left" for column in shown.columns]
         if rows:
             lines.append(_grid([column.title for column in shown.columns], rows, sides))
-        if shown.shown < shown.rows or shown.hidden_columns:
-            lines.append(
-                f"{shown.shown:,} of {shown.rows:,} rows; all in `tables/{tables.file_stem(finding, name)}.csv`."
-            )
+        if tables.cut(shown):
+            lines.append(f"{tables.cut(shown)}; all are in `tables/{tables.file_stem(finding, name)}.csv`.")
     if finding.caveats:
         lines.append("\n".join(f"- {escape(with_scheme_phrases(caveat, labels))}" for caveat in finding.caveats))
     if sources := cited([*finding.cites, *(claim.citation for claim in finding.claims)]):

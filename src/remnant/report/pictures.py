@@ -3,10 +3,12 @@
 import io
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Collection
 from typing import Any
 
 from remnant.finding import Finding, NotApplicable
 from remnant.registry import UnknownNameError
+from remnant.report.labels import scheme_name
 
 PALETTE = ("#2f6690", "#c2571f", "#4f8a5b", "#8b5fa3", "#a97d12", "#5d6b78", "#b0466d", "#1f8a8c")
 """Line colours in the light scheme; style.css holds them, and their dark counterparts, as --c0, --c1, ..."""
@@ -25,13 +27,15 @@ _MOST_BYTES = 200_000
 _NAMESPACES = ("{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}")
 
 
-def picture(finding: Finding, *, prefix: str) -> tuple[str | None, str]:
+def picture(finding: Finding, *, prefix: str, labels: Collection[str] = ()) -> tuple[str | None, str]:
     """The finding's picture as an `<svg>` element and "", or None and why there is none.
 
     Parameters
     ----------
     prefix
         Begins every id in the picture; ids of two pictures on a page must differ.
+    labels
+        Labels of schemes, which the picture shows as names.
     """
     import matplotlib
 
@@ -44,6 +48,7 @@ def picture(finding: Finding, *, prefix: str) -> tuple[str | None, str]:
             return None, f"The analysis {finding.analysis!r} is not installed where this report was written."
         figure = _figure(axes)
         try:
+            _name_schemes(figure, labels)
             return inline_svg(figure, prefix=prefix, title=finding.question), ""
         finally:
             _close(figure)
@@ -60,7 +65,7 @@ def inline_svg(figure: Any, *, prefix: str, title: str) -> str:
     return _rewrite(source, prefix, title, description)
 
 
-def _style() -> dict[str, Any]:
+def _style() -> Any:
     import matplotlib
     from cycler import cycler
 
@@ -97,6 +102,24 @@ def _figure(axes: Any) -> Any:
     return axes.get_figure(root=True)
 
 
+def _name_schemes(figure: Any, labels: Collection[str]) -> None:
+    """Exact labels of schemes, also over several lines, to names in tick labels and other texts."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedFormatter
+
+    def named(text: str) -> str:
+        label = text.replace(" +\n", " + ").replace("\n", "")
+        return scheme_name(label).replace(", ", ",\n") if label in labels else text
+
+    for axes in figure.axes:
+        for formatter in (axes.xaxis.get_major_formatter(), axes.yaxis.get_major_formatter()):
+            if isinstance(formatter, FixedFormatter):
+                formatter.seq = [named(str(text)) for text in formatter.seq]
+    for text in figure.findobj(Text):
+        if text.get_text():
+            text.set_text(named(text.get_text()))
+
+
 def _close(figure: Any) -> None:
     from matplotlib import pyplot
 
@@ -105,9 +128,7 @@ def _close(figure: Any) -> None:
 
 def _save(figure: Any) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(
-        buffer, format="svg", dpi=144, bbox_inches="tight", pad_inches=0.04, metadata={"Date": None, "Creator": None}
-    )
+    figure.savefig(buffer, format="svg", dpi=144, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
@@ -153,7 +174,9 @@ def _rewrite(source: bytes, prefix: str, title: str, description: str) -> str:
         _rewrite_element(element, prefix, {name.decode() for name in referenced})
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
+    width = float(root.attrib["viewBox"].split()[2])
     root.attrib |= {
+        "style": f"--width:{width:.0f}",
         "role": "img",
         "fill": "currentColor",
         "aria-labelledby": f"{prefix}-title {prefix}-description",

@@ -1,44 +1,12 @@
-"""The first screen: what was forgotten, whether it is more than noise, who pays, in sentences that quote claims.
+"""The first screen: what was forgotten, whether it is more than noise, who pays, in sentences that quote claims."""
 
-A sentence is a tuple of text, quotes and names. Text holds no digit; every number is a quote of a claim, so
-that prose cannot say what no finding says.
-"""
-
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from remnant.finding import Audit, Claim, format_value
-from remnant.report.labels import scheme_name
+import numpy as np
 
-
-@dataclass(frozen=True)
-class Quote:
-    """A claim's value in a sentence."""
-
-    claim: Claim
-    with_interval: bool = True
-
-    @property
-    def value(self) -> str:
-        """The estimate as claims print it."""
-        return format_value(self.claim.estimate, self.claim.scale)
-
-    @property
-    def interval(self) -> str:
-        """The interval in brackets with a space before, or ""."""
-        return self.claim.text().removeprefix(self.value) if self.with_interval else ""
-
-
-@dataclass(frozen=True)
-class Name:
-    """A name in a sentence: of a scheme, a class or a group."""
-
-    text: str
-    exact: str = ""
-    """What it is called in tables, where that differs."""
-
-
-Sentence = tuple[str | Quote | Name, ...]
+from remnant.finding import Audit, Claim
+from remnant.report.prose import Name, Quote, Sentence, listed, p_value, scheme, sentence
 
 
 @dataclass(frozen=True)
@@ -49,22 +17,6 @@ class Answer:
     lead: Sentence
     """The answer in one sentence."""
     rest: tuple[Sentence, ...] = ()
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of the overview: a value and, below it, what to hold it against."""
-
-    value: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Overview:
-    """One row for each scheme, dense first."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Name, tuple[Cell, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -101,15 +53,20 @@ def claims_of(audit: Audit) -> Claims:
 
 
 def answers(audit: Audit) -> tuple[Answer, ...]:
-    """The questions of the first screen with what the audit's claims say to each."""
+    """The questions of the first screen with what the audit's claims say to each.
+
+    A question that no claim answers says which analyses were not run and why; the last one is left out then.
+    """
     claims = claims_of(audit)
-    parts = (
-        ("What was forgotten?", _forgotten(claims), ("mismatches", "exemplars")),
-        ("Is it more than noise?", _noise(claims), ("exemplars", "mismatches")),
-        ("Who pays?", _payers(claims, audit), ("exemplars", "classes")),
-        ("What is it good for?", _gain(claims), ("footprint",)),
-    )
-    return tuple(_answer(question, sentences, needs, audit) for question, sentences, needs in parts)
+    found = [
+        _answer("What was forgotten?", _forgotten(claims), ("mismatches", "exemplars"), audit),
+        _answer("Is it more than noise?", _noise(claims), ("exemplars", "mismatches"), audit),
+        _answer("Who pays?", _payers(claims, audit), ("exemplars", "classes", "long_tail"), audit),
+    ]
+    saved = [said for said in _saved(claims) if said]
+    if saved:
+        found.append(Answer("What does it save?", saved[0], tuple(saved[1:])))
+    return tuple(found)
 
 
 def more_than_noise(claims: Claims) -> dict[str, bool]:
@@ -134,44 +91,32 @@ def more_than_noise(claims: Claims) -> dict[str, bool]:
     return {label: verdict[label] for label in claims.compressed if label in verdict}
 
 
-def plain(sentence: Sentence) -> str:
-    """The sentence as plain text."""
-    return "".join(
-        part if isinstance(part, str) else part.text if isinstance(part, Name) else part.value + part.interval
-        for part in sentence
-    )
+def level_of(audit: Audit, claim: Claim | None, column: str) -> str:
+    """The class or level whose row in a table of its scheme holds the claim's number, or "" if no single one does."""
+    if claim is None:
+        return ""
+    for finding in audit.findings:
+        if not any(claim is other for other in finding.claims):
+            continue
+        for table in finding.tables.values():
+            if not {"scheme", column} <= set(table.columns):
+                continue
+            rows: Any = table[table["scheme"] == claim.subject]
+            numbers = rows.select_dtypes("number").to_numpy(float)
+            found = np.flatnonzero(np.isclose(numbers, claim.estimate, rtol=1e-9, atol=1e-12).any(axis=1))
+            if len(found) == 1:
+                return str(rows[column].iloc[found[0]])
+    return ""
 
 
-def overview(audit: Audit) -> Overview:
-    """The table of the first screen: a row for each scheme; columns without any value are left out."""
-    claims = claims_of(audit)
-    verdict = more_than_noise(claims)
-    columns = {
-        "Accuracy": lambda label: _cell(claims.get("test_accuracy", label) or claims.get("accuracy_all", label)),
-        "Right answers lost": lambda label: _cell(claims.get("cie_u_rate", label)),
-        "PIEs": lambda label: _against_chance(claims, "pie_count", "pie_count_null", label, verdict.get(label)),
-        "Significant classes": lambda label: _against_chance(
-            claims, "significant_classes", "significant_classes_chance", label
-        ),
-        "Worst class": lambda label: _cell(claims.get("worst_class_change", label), worst_class(audit, label)),
-        "Size": lambda label: _cell(claims.get("size_ratio", label)),
-    }
-    cells = {title: [show(label) for label in claims.schemes] for title, show in columns.items()}
-    kept = [title for title, column in cells.items() if any(cell.value for cell in column)]
-    rows = [
-        (_scheme(label), tuple(cells[title][place] for title in kept)) for place, label in enumerate(claims.schemes)
-    ]
-    return Overview(tuple(kept), tuple(rows))
-
-
-def _answer(question: str, sentences: list[Sentence | None], needs: Iterable[str], audit: Audit) -> Answer:
-    said = [sentence for sentence in sentences if sentence]
+def _answer(question: str, sentences: list[Sentence | None], needs: tuple[str, ...], audit: Audit) -> Answer:
+    said = [one for one in sentences if one]
     if said:
         return Answer(question, said[0], tuple(said[1:]))
-    reasons = [(name, audit.not_run[name]) for name in needs if name in audit.not_run]
+    reasons = [audit.not_run[name] for name in needs if name in audit.not_run]
     if not reasons:
         return Answer(question, ("This audit holds no finding that answers it.",))
-    return Answer(question, ("Not asked.",), tuple((Name(name), ": ", Name(reason)) for name, reason in reasons))
+    return Answer(question, ("It was not asked.",), tuple((Name(reason),) for reason in dict.fromkeys(reasons)))
 
 
 def _forgotten(claims: Claims) -> list[Sentence | None]:
@@ -179,44 +124,55 @@ def _forgotten(claims: Claims) -> list[Sentence | None]:
     if not lost:
         return []
     label, claim = lost[0]
-    sentences: list[Sentence | None] = [
-        (_scheme(label), " loses the right answer on ", Quote(claim), " of the test examples."),
-        _sentence(
-            "Its answer differs from the dense model's, right or wrong, on ",
-            claims.get("cie_rate", label),
-            "; accuracy changes by ",
+    sentences = [
+        (scheme(label, first=True), " loses the right answer on ", Quote(claim), " of the test examples."),
+        sentence(
+            "It gains one on ",
+            claims.get("cie_c_rate", label),
+            "; net, accuracy changes by ",
             claims.get("net_accuracy_change", label),
-            ".",
+            " of the examples.",
         ),
     ]
     if len(lost) > 1:
         least, least_claim = lost[-1]
-        sentences.append(("The mildest scheme, ", _scheme(least), ", loses ", Quote(least_claim), "."))
+        sentences.append(("The mildest scheme, ", scheme(least), ", loses ", Quote(least_claim), "."))
     return sentences
 
 
 def _noise(claims: Claims) -> list[Sentence | None]:
-    verdict = more_than_noise(claims)
-    sentences: list[Sentence | None] = [_verdict(verdict)]
-    shown = [label for label, _ in claims.ranked("pie_excess")] or [label for label, _ in claims.ranked("pie_count")]
-    for label in shown[:1]:
+    sentences: list[Sentence | None] = [_verdict(more_than_noise(claims))]
+    for label, _ in (claims.ranked("pie_excess") or claims.ranked("pie_count"))[:1]:
         sentences += [
-            _sentence(
+            sentence(
                 "Under ",
-                _scheme(label),
-                ", the models' most frequent answer differs from the dense models' on ",
+                scheme(label),
+                ", the most frequent answer of the models changes on ",
                 claims.get("pie_count", label),
-                " examples (PIEs), where chance alone gives ",
-                claims.get("pie_count_null", label),
+                " examples (PIEs), where chance gives ",
+                _bare(claims.get("pie_count_null", label)),
                 ".",
             ),
-            _sentence(
-                "That is an excess of ", claims.get("pie_excess", label), _p(claims.get("pie_count_p", label)), "."
-            ),
+            sentence("The excess is ", claims.get("pie_excess", label), p_value(claims.get("pie_count_p", label)), "."),
         ]
-    null = claims.get("cie_rate_null", "dense") or claims.get("cie_rate_null", "population")
-    sentences.append(_sentence("Dense models that differ in their seed alone disagree on ", null, " of the examples."))
+    for label, _ in claims.ranked("cie_rate")[:1]:
+        sentences.append(
+            sentence(
+                "Two dense models of different seeds disagree on ",
+                claims.get("cie_rate_null", "dense"),
+                " of the examples; a dense model and its counterpart under ",
+                scheme(label),
+                " on ",
+                claims.get("cie_rate", label),
+                ".",
+            )
+        )
     return sentences
+
+
+def _bare(claim: Claim | None) -> Sentence | None:
+    """A claim without its range, which for a number by chance is no interval of an estimate."""
+    return (Quote(claim, False),) if claim else None
 
 
 def _verdict(verdict: dict[str, bool]) -> Sentence | None:
@@ -225,156 +181,117 @@ def _verdict(verdict: dict[str, bool]) -> Sentence | None:
     if not verdict:
         return None
     if not no and len(yes) == 1:
-        return ("Yes: ", _scheme(yes[0]), " changes more answers than chance explains.")
+        return ("Yes: ", scheme(yes[0]), " changes more than chance does.")
     if not no:
-        return ("Yes: every scheme changes more answers than chance explains.",)
+        return ("Yes: every scheme changes more than chance does.",)
+    if not yes and len(no) == 1:
+        return ("Not shown: ", scheme(no[0]), " changes no more than chance can.")
     if not yes:
-        return ("Not shown: no scheme changes more answers than chance explains.",)
+        return ("Not shown: no scheme changes more than chance can.",)
+    if len(yes) > 3 and len(no) > 3:
+        return ("Yes for some schemes, not for others: the table below marks which.",)
     if len(yes) <= len(no):
-        return ("Yes for ", *_list(yes), "; not shown for the other schemes.")
-    return ("Yes, but it is not shown for ", *_list(no), ".")
+        return ("Yes for ", *listed(yes), "; it is not shown for the others.")
+    return ("Yes, except that it is not shown for ", *listed(no), ".")
 
 
 def _payers(claims: Claims, audit: Audit) -> list[Sentence | None]:
     sentences: list[Sentence | None] = []
-    count = claims.ranked("pie_count")
-    label = next((label for label, _ in count if claims.get("accuracy_pie", label)), None)
-    if label:
-        on_pies, on_all = claims.get("accuracy_pie", label), claims.get("accuracy_all", label)
-        hard = on_pies and on_all and on_pies.estimate < on_all.estimate
+    for label, on_pies in [(label, claims.get("accuracy_pie", label)) for label, _ in claims.ranked("pie_count")]:
+        on_all = claims.get("accuracy_all", label)
+        if on_pies is None or on_all is None:
+            continue
+        hard = on_pies.estimate < on_all.estimate
+        start = "Examples that were hard already" if hard else "Not the examples that were hard already"
         sentences.append(
-            _sentence(
-                "Examples that were hard already: " if hard else "Not the hard examples: ",
-                "on the PIEs of ",
-                _scheme(label),
-                " the dense models are right in ",
-                on_pies,
-                " of cases, on all examples in ",
-                on_all,
-                ".",
+            (
+                f"{start}: dense models are right on ",
+                Quote(on_pies, False),
+                " of the PIEs of ",
+                scheme(label),
+                ", on ",
+                Quote(on_all, False),
+                " of all examples.",
             )
         )
-    return [*sentences, *_classes(claims, audit), *_long_tail(claims)]
+        sentences.append(sentence("On PIEs that chance makes, it is ", claims.get("accuracy_pie_null", label), "."))
+        break
+    return [*sentences, *_losers(claims, audit), *_tested(claims), *_long_tail(claims)]
 
 
-def _classes(claims: Claims, audit: Audit) -> list[Sentence | None]:
-    ranked = sorted(claims.ranked("worst_class_change"), key=lambda item: item[1].estimate)
-    if not ranked:
-        return []
-    label, change = ranked[0]
-    name = worst_class(audit, label)
-    return [
-        (
-            "The class that loses most",
-            *((", ", Name(name), ",") if name else ()),
-            " changes by ",
-            Quote(change),
-            " under ",
-            _scheme(label),
-            ".",
-        ),
-        _sentence(
-            "There, ",
-            claims.get("significant_classes", label),
-            " classes change significantly one by one, where chance alone gives ",
-            claims.get("significant_classes_chance", label),
-            ".",
-        ),
-        _sentence("After correction for many tests, the number is ", claims.get("significant_classes_q", label), "."),
-    ]
+def _losers(claims: Claims, audit: Audit) -> list[Sentence | None]:
+    """The class and the group that lose most, as shares of what dense models get right there."""
+    sentences: list[Sentence | None] = []
+    said = None
+    for kind, quantity, column in (
+        ("class", "worst_class_change", "class"),
+        ("group", "worst_group_change", "level"),
+    ):
+        ranked = claims.ranked(quantity)
+        if not ranked:
+            continue
+        label, change = min(ranked, key=lambda item: item[1].estimate)
+        name = level_of(audit, change, column)
+        where: Sentence = (f"the worst {kind}, ", Name(name)) if name else (f"the worst {kind}",)
+        if label == said:
+            sentences.append(("On ", *where, ", they change by ", Quote(change), "."))
+        else:
+            start = ("Under ", scheme(label), ", the right answers on ")
+            sentences.append((*start, *where, ", change by ", Quote(change), " of their number."))
+        said = label
+    return sentences
+
+
+def _tested(claims: Claims) -> list[Sentence | None]:
+    for label, _ in claims.ranked("significant_classes")[:1]:
+        return [
+            sentence(
+                "Tested one by one, ",
+                claims.get("significant_classes", label),
+                " classes change otherwise under ",
+                scheme(label),
+                " than accuracy as a whole, where chance gives ",
+                _bare(claims.get("significant_classes_chance", label)),
+                "; corrected for many tests, the number is ",
+                claims.get("significant_classes_q", label),
+                ".",
+            )
+        ]
+    return []
 
 
 def _long_tail(claims: Claims) -> list[Sentence | None]:
-    tested = claims.ranked("long_tail_auc")
-    if not tested:
-        return []
-    label, auc = tested[0]
-    p = claims.get("long_tail_p", label)
-    if p is None:
-        return []
-    more = auc.estimate > 0.5 and p.estimate <= 0.05
-    link = (
-        "depend more on single training examples than others do"
-        if more
-        else "are not shown to depend more on single training examples"
-    )
-    return [
-        (
-            "Examples whose answer ",
-            _scheme(label),
-            f" changes {link} (area under the curve ",
-            Quote(auc),
-            *_p(p),
-            ").",
+    # The scheme is chosen by what it loses, not by this test, so that its p-value keeps its meaning.
+    for label, _ in claims.ranked("cie_u_rate") or claims.ranked("long_tail_auc"):
+        auc, p = claims.get("long_tail_auc", label), claims.get("long_tail_p", label)
+        if auc is None or p is None:
+            continue
+        depend = "are not shown to depend more"
+        if p.estimate <= 0.05:
+            depend = f"depend {'more' if auc.estimate > 0.5 else 'less'}"
+        return [
+            (
+                "The examples that ",
+                scheme(label),
+                f" changes {depend} on single training examples than others of the same difficulty do "
+                "(area under the curve ",
+                Quote(auc),
+                *p_value(p),
+                ").",
+            )
+        ]
+    return []
+
+
+def _saved(claims: Claims) -> list[Sentence | None]:
+    for label, size in claims.ranked("size_ratio")[:1]:
+        sentences: list[Sentence | None] = [
+            ("The dense model takes ", Quote(size), " times the bytes of ", scheme(label), ", the smallest scheme.")
+        ]
+        operations, time = claims.get("effective_flops_ratio", label), claims.get("latency_ratio", label)
+        sentences.append(
+            sentence("It needs ", operations, " times as many operations, weights that are zero left out.")
         )
-    ]
-
-
-def _gain(claims: Claims) -> list[Sentence | None]:
-    sizes = claims.ranked("size_ratio")
-    if not sizes:
-        return []
-    label, size = sizes[-1]
-    return [
-        ("The smallest, ", _scheme(label), ", takes ", Quote(size), " of the dense model's bytes."),
-        _sentence("It needs ", claims.get("effective_flops_ratio", label), " of its operations."),
-        _sentence("Measured here, it takes ", claims.get("latency_ratio", label), " of its time."),
-    ]
-
-
-def worst_class(audit: Audit, label: str) -> str:
-    """The class that loses most under a scheme, or "" if the findings do not say."""
-    return ""
-
-
-def _scheme(label: str) -> Name:
-    return Name(scheme_name(label), label)
-
-
-def _sentence(*parts: str | Name | Claim | Sentence | None) -> Sentence | None:
-    """A sentence from text and claims, or None if one of its claims is missing."""
-    if any(part is None for part in parts):
-        return None
-    sentence: list[str | Quote | Name] = []
-    for part in parts:
-        if isinstance(part, Claim):
-            sentence.append(Quote(part))
-        elif isinstance(part, tuple):
-            sentence += part
-        elif part is not None:
-            sentence.append(part)
-    return tuple(sentence)
-
-
-def _p(claim: Claim | None) -> Sentence:
-    """ ", p = ..." to end a bracket or clause with; nothing without a claim."""
-    if claim is None:
-        return ()
-    quote = Quote(claim)
-    return (", p " if quote.value.startswith("<") else ", p = ", quote)
-
-
-def _list(labels: list[str]) -> Sentence:
-    """Names of schemes as "A, B and C"; "some schemes" of more than three."""
-    if len(labels) > 3:
-        return ("some schemes",)
-    parts: list[str | Name] = []
-    for place, label in enumerate(labels):
-        if place:
-            parts.append(" and " if place == len(labels) - 1 else "; ")
-        parts.append(_scheme(label))
-    return tuple(parts)
-
-
-def _cell(claim: Claim | None, note: str = "") -> Cell:
-    return Cell(format_value(claim.estimate, claim.scale), note) if claim else Cell()
-
-
-def _against_chance(claims: Claims, quantity: str, null: str, label: str, more: bool | None = None) -> Cell:
-    claim, chance = claims.get(quantity, label), claims.get(null, label)
-    if claim is None:
-        return Cell()
-    note = f"chance {format_value(chance.estimate, chance.scale)}" if chance else ""
-    if more is not None:
-        note = f"{note}; {'more' if more else 'not more'} than noise".removeprefix("; ")
-    return Cell(format_value(claim.estimate, claim.scale), note)
+        sentences.append(sentence("Measured here, it takes ", time, " times as long."))
+        return sentences
+    return []

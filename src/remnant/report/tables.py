@@ -30,7 +30,7 @@ class Column:
     exact: tuple[str, ...]
     """What the cell stands for where it is printed as a name; else ""."""
     notes: tuple[str, ...]
-    """The interval of the cell, such as "11.00 % to 14.00 %", or ""."""
+    """The interval of the cell, such as "11.00 to 14.00 %", or ""."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,21 @@ def table(frame: pd.DataFrame, *, max_rows: int = 30, max_columns: int = 16) -> 
         bounds = None if low is None else (head.iloc[:, low].tolist(), head.iloc[:, low + 1].tolist())
         columns.append(_column(names[place], head.iloc[:, place].tolist(), bounds))
     return Table(tuple(columns), len(frame), max(0, len(kept) - max_columns))
+
+
+def cut(shown: Table) -> str:
+    """What of a table is printed, such as "30 of 1,000 rows are shown"; "" if it is all."""
+    parts = []
+    if shown.shown < shown.rows:
+        parts.append(f"{shown.shown:,} of {shown.rows:,} rows")
+    if shown.hidden_columns:
+        parts.append(f"{len(shown.columns)} of {len(shown.columns) + shown.hidden_columns} columns")
+    return f"{' and '.join(parts)} are shown" if parts else ""
+
+
+def span(low: str, high: str) -> str:
+    """Two printed numbers as a range, such as "3 to 5" or "11.00 to 14.00 %"."""
+    return f"{low.removesuffix(' %')} to {high}" if high.endswith(" %") else f"{low} to {high}"
 
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:
@@ -109,7 +124,7 @@ def _column(name: str, values: list[Any], bounds: tuple[list[Any], list[Any]] | 
         cells = [ABSENT if _is_absent(value) else show(float(value)) for value in values]
         if bounds is not None:
             notes = [
-                "" if _is_absent(low) or _is_absent(high) else f"{show(float(low))} to {show(float(high))}"
+                "" if _is_absent(low) or _is_absent(high) else span(show(float(low)), show(float(high)))
                 for low, high in zip(*bounds, strict=True)
             ]
     else:
@@ -127,7 +142,7 @@ def _number_format(name: str, values: np.ndarray) -> Any:
     largest = float(np.abs(finite).max()) if finite.size else 0.0
     if words & _IDENTIFIERS and whole:
         return lambda value: f"{value:.0f}"
-    if words & _PROBABILITIES and finite.size and 0 <= finite.min() and largest <= 1:
+    if words & _PROBABILITIES and finite.size and finite.min() >= 0 and largest <= 1:
         return lambda value: format_value(value, "p")
     if words & _SHARES and largest <= 1 and not words & {"ratio", "t"}:
         return lambda value: format_value(value, "share")

@@ -45,8 +45,8 @@ def tiles(
     *,
     examples: NDArray[np.integer] | None = None,
     train_examples: NDArray[np.integer] | None = None,
-    rows: int = 256,
-    columns: int = 4096,
+    rows: int = 128,
+    columns: int = 2048,
 ) -> Iterator[Tile]:
     """The influence matrix (of chosen rows and columns), tile by tile, all columns of a row block in turn.
 
@@ -142,11 +142,14 @@ def histogram_z(tile: Tile, state: NDArray[np.int64] | None, *, edges: NDArray[n
     The first and last bin also hold all that lies beyond them. Test examples whose outcome never varies have no z
     and are not counted.
     """
-    testable = np.isfinite(tile.row_scale)
     length = len(edges) - 1
     per_z = length / (edges[-1] - edges[0])
+    testable = np.isfinite(tile.row_scale)
+    influence = tile.influence if testable.all() else tile.influence[testable]
+    place = influence * (tile.column_scale * np.float32(per_z))
+    place *= tile.row_scale[testable, None]
     # A small shift decides ties at the edges alike for float32 here and float64 under the null.
-    place = (tile.z[testable] - np.float32(edges[0] - TOLERANCE)) * np.float32(per_z)
+    place -= np.float32((edges[0] - TOLERANCE) * per_z)
     np.clip(place, 0, length - 1, out=place)
     found = np.bincount(place.astype(np.intp).ravel(), minlength=length)
     return found if state is None else state + found

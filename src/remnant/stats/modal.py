@@ -6,6 +6,7 @@ rearrangement of the models is one row of a matrix product, and the result does 
 of the models.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,8 +53,7 @@ class Tally:
         rows, columns = np.nonzero(kept)
         result[:, place[rows, columns], rows] = self.tie_break[:, examples[rows], columns]
         voted = place[np.arange(len(examples)), self.slot[:, examples]]
-        trials, where = np.indices(voted.shape, sparse=True)
-        result[trials, voted, where] += self.vote
+        result[np.arange(self.num_trials)[:, None], voted, np.arange(len(examples))] += self.vote
         return result[:, :num_slots]
 
 
@@ -231,16 +231,16 @@ def exemplars_within(
     return float(exemplar_counts(votes, one, two)[0].mean())
 
 
-def extrapolated_count(size: int, sizes: tuple[int, int], counts: tuple[float, float]) -> float:
-    """Number of differing modal labels at a larger size, from two smaller sizes by a power law.
+def extrapolated_count(size: int, sizes: Sequence[int], counts: Sequence[float]) -> float:
+    """Number of differing modal labels at a larger size, from the last two of rising smaller sizes by a power law.
 
     Where the margins of votes have a smooth density, the count falls as size^(-1/2) in the limit; the
     exponent here is the one seen between the two sizes. 0 if either count is 0.
     """
-    if min(counts) <= 0:
+    if min(counts[-2:]) <= 0:
         return 0.0
-    exponent = np.log(counts[1] / counts[0]) / np.log(sizes[1] / sizes[0])
-    return float(counts[1] * (size / sizes[1]) ** exponent)
+    exponent = np.log(counts[-1] / counts[-2]) / np.log(sizes[-1] / sizes[-2])
+    return float(counts[-1] * (size / sizes[-1]) ** exponent)
 
 
 def _halves(total: int, size: int, num: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

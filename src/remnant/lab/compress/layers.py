@@ -69,13 +69,16 @@ def folded(model: nn.Module, examples: Tensor) -> nn.Module:
     model = copy.deepcopy(model).eval()
     candidate = copy.deepcopy(model)
     modules = dict(candidate.named_modules())
-    for layer_name, norm_name in _foldable(candidate, modules):
+    pairs = _foldable(candidate, modules)
+    if not pairs:
+        return model
+    for layer_name, norm_name in pairs:
         layer, norm = modules[layer_name], modules[norm_name]
         fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
         fused = fuse(layer, norm)  # pyright: ignore[reportArgumentType]
         candidate = replaced(candidate, {layer: fused, norm: nn.Identity()})
     expected = model(examples)
-    agrees = (candidate(examples) - expected).abs().max() <= 1e-3 * expected.abs().max()
+    agrees = (candidate(examples) - expected).abs().max() <= 0.01 * expected.abs().max()  # GPUs round to 10 bits
     return candidate if agrees else model
 
 

@@ -181,7 +181,9 @@ def one_shot(scheme: OneShotPruning, model: nn.Module, context: "Context") -> nn
 
         train(pruned, recipe, context.dataset, context.indices, rng, hook=hook)
     hook.finish()
-    return pruned.train(model.training)
+    for module, given in zip(pruned.modules(), model.modules(), strict=True):
+        module.training = given.training
+    return pruned
 
 
 class _Mask(nn.Module):
