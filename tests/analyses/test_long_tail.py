@@ -1,5 +1,7 @@
 """The long-tail test, the paper's way and the calibrated way, on populations with known truth."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import ttest_ind
@@ -52,7 +54,7 @@ def test_paper_mode_is_algorithm_1(simulated, finding):
     kinds["CIE-C"] = (dense != pruned) & (pruned == label)
     tests = finding.tables["tests"].query("models == 'first pair'").set_index(["type", "statistic"])
     for name, cies in kinds.items():
-        expected = ttest_ind(mean[cies], mean[dense == pruned])
+        expected: Any = ttest_ind(mean[cies], mean[dense == pruned])
         assert tests.loc[(name, MEAN), "t"] == pytest.approx(expected.statistic, rel=1e-6)
         assert tests.loc[(name, MEAN), "t_p"] == pytest.approx(expected.pvalue, rel=1e-6)
         assert tests.loc[(name, MEAN), "cases"] == cies.sum()
@@ -82,7 +84,7 @@ def test_naive_t_of_a_maximum_is_high_by_chance(finding):
 
 def test_mean_influence_is_nothing_but_noise(finding):
     """Subsets of one size: the spread of mean influence is that after random orders of the trials."""
-    means = finding.tables["mean_influence"].set_index("statistic")
+    means: Any = finding.tables["mean_influence"].set_index("statistic")
     assert means.loc[MEAN, "fixed_by_design"]
     assert not means.loc[SAME_CLASS_MEAN, "fixed_by_design"]
     assert finding.claim("mean_influence_spread_ratio").estimate == pytest.approx(1, abs=0.2)
@@ -107,7 +109,7 @@ def test_stratified_subsets_make_the_class_mean_undefined_too(simulated):
 
 def test_bernoulli_subsets_do_not(simulated):
     found = run(with_design(simulated, "bernoulli"))
-    assert not found.tables["mean_influence"]["fixed_by_design"].any()
+    assert found.tables["mean_influence"]["fixed_by_design"].tolist() == [False, False]
     assert not any("carries no signal" in caveat for caveat in found.caveats)
 
 
@@ -131,8 +133,8 @@ def test_identical_scheme_has_no_claims_and_a_caveat(simulated):
     found = run(same)
     assert not [claim for claim in found.claims if claim.subject == PRUNED]
     assert any(caveat.startswith("Too few testable examples") and PRUNED in caveat for caveat in found.caveats)
-    assert found.tables["tests"]["p"].isna().all()
-    assert found.tables["counts"]["first_pair"].sum() == 0
+    assert np.isnan(found.tables["tests"]["p"].to_numpy()).all()
+    assert found.tables["counts"]["first_pair"].tolist() == [0, 0, 0]
     ANALYSIS.plot(Finding.from_dict(found.to_dict()))
 
 

@@ -10,10 +10,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from remnant.lab.compress import Context, compress, take_part
-from remnant.lab.compress.quantization import QuantizedLayer
 from remnant.trial import (
     SCHEMES,
     Compose,
@@ -25,7 +24,7 @@ from remnant.trial import (
     Scheme,
     StaticInt8,
 )
-from tests.lab.toys import MODELS, NUM_CLASSES, built, context, evaluation_images, trained
+from tests.lab.toys import MODELS, NUM_CLASSES, answers, built, context, evaluation_images, quantized_layers, trained
 
 EXAMPLES: list[Scheme] = [
     Dense(),
@@ -86,11 +85,6 @@ def reference(place: Context) -> Reference:
     return reference
 
 
-@torch.inference_mode()
-def answers(model: nn.Module, images: Tensor) -> np.ndarray:
-    return model.eval()(images).numpy()
-
-
 @every_scheme
 @every_model
 def test_the_given_model_is_untouched(scheme, name, place, reference):
@@ -149,7 +143,7 @@ def test_the_declared_strength_is_reached(scheme, name, place, reference):
         if isinstance(part, Float16):
             assert all(torch.equal(p, p.half().float()) for p in model.parameters())
         if isinstance(part, DynamicInt8 | StaticInt8):
-            layers = [module for module in model.modules() if isinstance(module, QuantizedLayer)]
+            layers = quantized_layers(model)
             assert len(layers) == len(weights)
             assert all(torch.equal(w, w.round().clamp(-127, 127)) for w in weights)
 

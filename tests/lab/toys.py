@@ -8,13 +8,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remnant.lab.compress import Context, take_part
+from remnant.lab.compress.quantization import QuantizedLayer
 from remnant.lab.data import Dataset, Split
 from remnant.lab.train import normalize, take, train
-from remnant.trial import Recipe, Scheme, Trial
+from remnant.trial import DynamicInt8, Float16, Recipe, Scheme, StaticInt8, Trial
 
 SHAPE = (3, 8, 8)
 NUM_CLASSES = 4
 RECIPE = Recipe("toy", "toy", epochs=6, batch_size=32, learning_rate=0.1, schedule="constant")
+
+
+QUANTIZATIONS: list[Scheme] = [
+    Float16(),
+    DynamicInt8(),
+    DynamicInt8(per_channel=False),
+    StaticInt8(),
+    StaticInt8(per_channel=False),
+]
+INT8 = QUANTIZATIONS[1:]
 
 
 class ResidualNet(nn.Module):
@@ -85,6 +96,21 @@ def trained(name: str, context: Context, scheme: Scheme | None = None) -> nn.Mod
     with torch.random.fork_rng():
         torch.manual_seed(2)  # dropout
         return train(model, context.recipe, context.dataset, context.indices, context.rng, hook=hook)
+
+
+@torch.inference_mode()
+def answers(model: nn.Module, images: Tensor) -> np.ndarray:
+    """The model's logits, in evaluation mode."""
+    return model.eval()(images).numpy()
+
+
+def sqnr(signal: np.ndarray, other: np.ndarray) -> float:
+    """Signal to quantization noise in decibels."""
+    return 10 * np.log10((signal**2).sum() / ((signal - other) ** 2).sum())
+
+
+def quantized_layers(model: nn.Module) -> list[QuantizedLayer]:
+    return [module for module in model.modules() if isinstance(module, QuantizedLayer)]
 
 
 def evaluation_images(context: Context) -> Tensor:

@@ -118,3 +118,28 @@ def test_a_finding_that_cannot_be_drawn_says_why(monkeypatch, error, note):
     svg, reason = pictures.picture(synthetic.audit().findings[0], prefix="x")
     assert svg is None
     assert note in reason
+
+
+def test_labels_of_schemes_become_names_where_they_stand_alone():
+    labels = [
+        "dense",
+        "static-int8",
+        "magnitude-pruning(sparsity=0.9)",
+        "magnitude-pruning(sparsity=0.9) + static-int8",
+    ]
+
+    def draw(axes):
+        axes.plot([0, 1], label="magnitude-pruning\n(sparsity=0.9)")
+        axes.set_yticks([0, 1], ["dense", "magnitude-pruning\n(sparsity=0.9) +\nstatic-int8"])
+        axes.set_xlabel("static-int8 against dense")
+        axes.legend()
+
+    with matplotlib.rc_context(pictures._style()):
+        figure = Figure()
+        draw(figure.subplots())
+        pictures._name_schemes(figure, labels)
+        svg = pictures.inline_svg(figure, prefix="x", title="?")
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    assert {"Dense", "sparsity 0.9,", "then static int8", "static-int8 against dense"} <= set(texts)
+    assert texts.count("Magnitude pruning,") == 2
+    assert "Magnitude pruning, sparsity 0.9" in svg.partition("</desc>")[0].replace("\n", " ")

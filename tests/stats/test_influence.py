@@ -1,5 +1,7 @@
 """Subset estimator: values of others, slow versions, properties, calibration, errors."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -88,8 +90,8 @@ def test_z_is_the_correlation_of_membership_and_outcome():
     for outcome in (rng.random((30, 5)) < 0.5, rng.normal(size=(30, 5))):
         found = stats.influence(outcome, included)
         for j, i in ((0, 0), (4, 19), (2, 7)):
-            r = pearsonr(outcome[:, j].astype(float), included[:, i].astype(float)).statistic
-            assert found.z[j, i] == pytest.approx(np.sqrt(29) * r, abs=1e-5)
+            correlation: Any = pearsonr(outcome[:, j].astype(float), included[:, i].astype(float))
+            assert found.z[j, i] == pytest.approx(np.sqrt(29) * correlation.statistic, abs=1e-5)
 
 
 def test_margins_have_the_standard_error_of_students_t():
@@ -97,8 +99,8 @@ def test_margins_have_the_standard_error_of_students_t():
     included, margin = subsets(rng, 40, 10), 100 + rng.normal(size=(40, 6))
     found = stats.influence(margin, included)
     for j, i in ((0, 0), (5, 9), (3, 4)):
-        t = ttest_ind(margin[included[:, i], j], margin[~included[:, i], j]).statistic
-        assert found.value[j, i] / found.standard_error[j, i] == pytest.approx(t, abs=1e-4)
+        t: Any = ttest_ind(margin[included[:, i], j], margin[~included[:, i], j])
+        assert found.value[j, i] / found.standard_error[j, i] == pytest.approx(t.statistic, abs=1e-4)
     own = rng.normal(size=(40, 10))
     memorized = stats.memorization(own, included)
     assert memorized.value[3] == pytest.approx(own[included[:, 3], 3].mean() - own[~included[:, 3], 3].mean())

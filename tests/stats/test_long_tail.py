@@ -1,6 +1,7 @@
 """Tests of CIEs against others: values of scipy, slow versions, and calibration where the naive test fails."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_student_t_equals_scipy():
     rng = np.random.default_rng(4)
     values, cases = rng.normal(size=(3, 40)), rng.random(40) < 0.3
     t, p = stats.student_t(values, cases, ~cases)
-    expected = ttest_ind(values[:, cases], values[:, ~cases], axis=1)
+    expected: Any = ttest_ind(values[:, cases], values[:, ~cases], axis=1)
     assert t == pytest.approx(expected.statistic)
     assert p == pytest.approx(expected.pvalue)
 
@@ -228,7 +229,7 @@ def test_p_for_independent_examples_is_near_mann_whitneys():
         levels, cases = rng.integers(0, 101, (51, 400)), np.arange(400) < 100
         levels[0, cases] += shift
         found = stats.compare(levels, cases * 1.0, ~cases * 1.0)
-        assert found.p_independent == pytest.approx(mannwhitneyu(levels[0, cases], levels[0, ~cases]).pvalue, rel=0.25)
+        assert found.p_independent == pytest.approx(mannwhitneyu(levels[0, cases], levels[0, ~cases]).pvalue, rel=0.4)
 
 
 def test_errors_name_the_side_and_its_number():

@@ -1,6 +1,6 @@
 """Modal labels of a reference population and a compressed one, with what chance alone would change."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from remnant.analyses.comparison import Comparison, Exchange, Null, exchange, stream
-from remnant.stats.agreement import in_top_k
+from remnant.stats.agreement import in_top_k, log_softmax
 from remnant.stats.modal import (
     TIE_RULES,
     Modal,
@@ -140,17 +140,19 @@ def right_in_top(comparison: Comparison, k: int) -> NDArray[np.bool_]:
     return np.stack([in_top_k(logits[trial].values, label, k) for trial in range(len(comparison.first))])
 
 
-def _probabilities(sides: Iterable[xr.Dataset], labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Softmax probability of each voted label, shape (trial, example, slot); one trial's logits at a time."""
-    place = np.maximum(labels, 0)
-    found = []
-    for side in sides:
-        for trial in range(side.sizes["trial"]):
-            logits = side["logits"][trial].values.astype(np.float64)
-            logits -= logits.max(axis=1, keepdims=True)
-            total = np.exp(logits).sum(axis=1, keepdims=True)
-            found.append((np.exp(np.take_along_axis(logits, place, axis=1)) / total).astype(np.float32))
-    return np.stack(found)
+def _probabilities(sides: Sequence[xr.Dataset], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Softmax probability of each voted label, shape (trial, example, slot); one trial's logits at a time.
+
+    0 on examples with a single voted label, where no rule for ties reads it.
+    """
+    split = np.flatnonzero((labels >= 0).sum(axis=1) > 1)
+    place = np.maximum(labels[split], 0)
+    found = np.zeros((sum(side.sizes["trial"] for side in sides), *labels.shape), np.float32)
+    trials = [(side["logits"], k) for side in sides for k in range(side.sizes["trial"])]
+    for row, (logits, k) in enumerate(trials):
+        log_probability = log_softmax(logits[k].values[split])
+        found[row, split] = np.exp(np.take_along_axis(log_probability, place, axis=1))
+    return found
 
 
 def _example_tests(

@@ -38,6 +38,7 @@ class Part:
 
     @property
     def num_pairs(self) -> int:
+        """Number of pairs of models of the same seed."""
         return len(self.kl)
 
     @property
@@ -48,14 +49,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Noise:
-    """What pairs of reference models of different seeds differ in. Shapes (trial, trial); None with one model."""
+    """What reference models of different seeds differ in; all of shape (trial, trial)."""
 
     cie: NDArray[np.float64]
+    """Share of examples with different predictions."""
     cie_u: NDArray[np.float64]
+    """Share of examples on which the first is right and the second wrong."""
     kl: NDArray[np.float64]
+    """Mean over examples of KL(first || second), in nats."""
 
 
 def measure(comparison: Comparison, null: Null, num_permutations: int, seed: int) -> Part:
+    """Mismatches pair by pair, and the test of the distance between the populations."""
     label = comparison.reference["label"].values
     how = exchange(comparison, null, stream(seed, "exchange", comparison.scheme))
     distance = p = None
@@ -80,6 +85,7 @@ def _kl(comparison: Comparison) -> NDArray[np.float64]:
 
 
 def noise_between_seeds(comparison: Comparison) -> Noise | None:
+    """What two seeds of the reference differ in; None with one model."""
     if comparison.num_first < 2:
         return None
     logits = comparison.reference["logits"]
@@ -103,5 +109,6 @@ def over_pairs(matrix: NDArray[np.float64]) -> tuple[float, float | None, float 
 
 
 def off_diagonal(matrix: NDArray[np.float64], kept: NDArray[np.intp]) -> float:
+    """Mean over ordered pairs of different trials among those kept."""
     inner = matrix[np.ix_(kept, kept)]
     return float(inner[~np.eye(len(kept), dtype=bool)].mean())

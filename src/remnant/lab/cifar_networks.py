@@ -67,7 +67,7 @@ def resnext(
 
     References
     ----------
-    xie2017aggregated, section 5.3; li2020group, section 5
+    xie2017aggregated, section 5.3; li2020group, published code
     """
     blocks = _whole(depth - 2, 9, f"resnext{depth}", "9n + 2 layers, such as 20, 29 or 164")
     outputs = 64 if cardinality is None else 256

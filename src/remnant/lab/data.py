@@ -50,7 +50,7 @@ DATASETS: dict[str, str] = {
     "fashion-mnist": "70,000 grey 28x28 articles of clothing, as IDX files",
     "cifar10": "60,000 32x32 photographs of 10 classes, as torchvision keeps them",
     "cifar100": "60,000 32x32 photographs of 100 classes, as torchvision keeps them",
-    "celeba": "182,637 faces cut to 64x64, blond or not, with 40 attributes, as torchvision keeps them",
+    "celeba": "182,732 faces cut to 64x64, blond or not, with 40 attributes, as torchvision keeps them",
     "imagenet": "1.3 million 224x224 photographs of 1,000 classes, in folders train/ and val/",
     "arrays:FILE.npz": "your own arrays train_images, train_labels, test_images, test_labels; #COLUMN for other labels",
     "imagefolder:DIR": "your own pictures: DIR/train/CLASS/*.png, DIR/test/CLASS/*.png; #SIDE brings all to one size",

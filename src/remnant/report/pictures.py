@@ -86,7 +86,6 @@ def _style() -> Any:
         "font.size": 10,
         "grid.color": "#dddddd",
         "legend.frameon": False,
-        "savefig.facecolor": "none",
         "svg.fonttype": "none",
         "svg.hashsalt": "remnant",
         "xtick.color": muted,
@@ -105,16 +104,20 @@ def _figure(axes: Any) -> Any:
 def _name_schemes(figure: Any, labels: Collection[str]) -> None:
     """Exact labels of schemes, also over several lines, to names in tick labels and other texts."""
     from matplotlib.text import Text
-    from matplotlib.ticker import FixedFormatter
+    from matplotlib.ticker import FixedFormatter, FuncFormatter
 
     def named(text: str) -> str:
         label = text.replace(" +\n", " + ").replace("\n", "")
         return scheme_name(label).replace(", ", ",\n") if label in labels else text
 
     for axes in figure.axes:
-        for formatter in (axes.xaxis.get_major_formatter(), axes.yaxis.get_major_formatter()):
-            if isinstance(formatter, FixedFormatter):
-                formatter.seq = [named(str(text)) for text in formatter.seq]
+        for axis in (axes.xaxis, axes.yaxis):
+            # Texts as tick labels, not numbers; asking numbers for theirs would make the ticks twice.
+            if not isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter):
+                continue
+            texts = [label.get_text() for label in axis.get_ticklabels()]
+            if [named(text) for text in texts] != texts:
+                axis.set_ticks(axis.get_ticklocs(), [named(text) for text in texts])
     for text in figure.findobj(Text):
         if text.get_text():
             text.set_text(named(text.get_text()))
@@ -127,8 +130,12 @@ def _close(figure: Any) -> None:
 
 
 def _save(figure: Any) -> bytes:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", dpi=144, metadata={"Date": None, "Creator": None})
+    # The dots of what is drawn as pixels. The canvas draws once where `savefig` draws twice.
+    figure.dpi = 144
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from remnant.finding import Audit, Claim
 from remnant.report.prose import Name, Quote, Sentence, listed, p_value, scheme, sentence
+from remnant.stats.multiplicity import holm
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,9 @@ def more_than_noise(claims: Claims) -> dict[str, bool]:
     ----------
     holm1979simple
     """
-    verdict = {}
-    p_values = sorted(claims.ranked("pie_count_p"), key=lambda item: item[1].estimate)
-    rejected = True
-    for place, (label, claim) in enumerate(p_values):
-        rejected = rejected and claim.estimate * (len(p_values) - place) <= 0.05
-        verdict[label] = rejected
+    tested = claims.ranked("pie_count_p")
+    adjusted = holm([claim.estimate for _, claim in tested])
+    verdict = {label: bool(p <= 0.05) for (label, _), p in zip(tested, adjusted, strict=True)}
     for label, claim in claims.ranked("pie_excess"):
         if label not in verdict and claim.low is not None:
             verdict[label] = claim.low > 0

@@ -15,7 +15,7 @@ from remnant.report.labels import scheme_name, title
 ABSENT = "–"
 """Printed where a table has no value: NaN, None, or nothing there."""
 
-_SHARES = {"rate", "share", "accuracy", "recall", "agreement", "churn", "probability", "sparsity"}
+_SHARES = {"rate", "share", "accuracy", "recall", "agreement", "churn", "difference", "sparsity"}
 _PROBABILITIES = {"p", "q"}
 _IDENTIFIERS = {"seed", "subset", "rank"}
 
@@ -31,6 +31,11 @@ class Column:
     """What the cell stands for where it is printed as a name; else ""."""
     notes: tuple[str, ...]
     """The interval of the cell, such as "11.00 to 14.00 %", or ""."""
+
+    @property
+    def short(self) -> bool:
+        """Whether no cell is so long that it should break into lines."""
+        return max(map(len, self.cells), default=0) <= 24
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def levels(statistic: NDArray[np.floating]) -> NDArray[np.intp]:
     return (2 * rankdata(statistic, axis=0, method="average")).astype(np.intp) - 2
 
 
-def compare(levels: NDArray[np.integer], cases: NDArray[np.floating], controls: NDArray[np.floating]) -> Comparison:
+def compare(levels: NDArray[np.integer], cases: NDArray, controls: NDArray) -> Comparison:
     """Whether cases have higher percentiles than controls, calibrated by the orders of the trials.
 
     Rows of `levels` are orders of the trials, the first one the true one. p compares the true AUC with a normal
@@ -161,7 +161,7 @@ def compare(levels: NDArray[np.integer], cases: NDArray[np.floating], controls: 
     )
 
 
-def auc(scores: NDArray, cases: NDArray[np.floating], controls: NDArray[np.floating]) -> float:
+def auc(scores: NDArray, cases: NDArray, controls: NDArray) -> float:
     """Probability that a case scores higher than a control, ties half: the Mann-Whitney U over its largest value.
 
     sum_ij a_i b_j (1[s_i > s_j] + 1[s_i = s_j] / 2) / (sum a sum b) with the weights a of cases, b of controls.
@@ -170,7 +170,7 @@ def auc(scores: NDArray, cases: NDArray[np.floating], controls: NDArray[np.float
     return float(_auc_by_row(level[None], np.asarray(cases, float), np.asarray(controls, float))[0])
 
 
-def auc_standard_error(scores: NDArray, cases: NDArray[np.floating], controls: NDArray[np.floating]) -> float:
+def auc_standard_error(scores: NDArray, cases: NDArray, controls: NDArray) -> float:
     """Standard error of `auc` for independent examples, by linearization (DeLong's for weights of 0 and 1).
 
     References

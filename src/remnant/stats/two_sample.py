@@ -104,34 +104,43 @@ def hedges_g_paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray, NDArr
     """As `hedges_g` for pairs of trials: g in standard deviations between trials, low, high.
 
     The scale is the same (the root of the mean variance of both sides), so that g can be compared
-    with the unpaired one; the interval knows that pairs are alike. It treats the correlation of the
-    pairs as known and is approximate for fewer than about 8 pairs.
+    with the unpaired one; the interval knows that pairs are alike. NaN where neither side has spread.
 
     References
     ----------
-    borenstein2009introduction, equations 4.26 to 4.31
+    bonett2008confidence, the interval for two paired means with equal weights
     """
     a, b = np.asarray(first, float), np.asarray(second, float)
     n = len(a)
     if a.shape != b.shape or n < 2:
         raise ValueError(f"Expected at least 2 pairs of the same shape, but got {a.shape} and {b.shape}.")
-    spread = np.sqrt((a.var(axis=0, ddof=1) + b.var(axis=0, ddof=1)) / 2)
-    d = _standardized(a.mean(axis=0) - b.mean(axis=0), spread, np.abs(a).max(axis=0))
-    # 2 (1 - r), from the variance of the differences: equals Borenstein's when both spreads are equal.
-    unlike = (a - b).var(axis=0, ddof=1) / np.where(spread > 0, spread, np.nan) ** 2
-    correction = small_sample_correction(n - 1)
-    half = stats.t.ppf(0.975, n - 1) * correction * np.sqrt(unlike * (1 / n + d**2 / (2 * n)))
-    return correction * d, correction * d - half, correction * d + half
+    one, two, apart = a.var(axis=0, ddof=1), b.var(axis=0, ddof=1), (a - b).var(axis=0, ddof=1)
+    mean = (one + two) / 2
+    d = _standardized(a.mean(axis=0) - b.mean(axis=0), np.sqrt(mean), np.abs(a).max(axis=0))
+    mean = np.where(np.isnan(d), np.nan, mean)
+    covariance = (one + two - apart) / 2
+    variance = d**2 * (one**2 + two**2 + 2 * covariance**2) / (8 * (n - 1) * mean**2) + apart / ((n - 1) * mean)
+    # Degrees of freedom of the pooled spread: 2 (n - 1) for unrelated sides, n - 1 for equal ones.
+    alike = covariance**2 / np.where(one * two > 0, one * two, np.nan)
+    df = 2 * (n - 1) / (1 + np.clip(np.nan_to_num(alike), 0, 1))
+    g = small_sample_correction(df) * d
+    half = special.stdtrit(df, 0.975) * np.sqrt(variance)
+    return g, g - half, g + half
 
 
-def small_sample_correction(df: float) -> float:
+def small_sample_correction(df: ArrayLike) -> NDArray[np.float64]:
     """Hedges' factor J(df) that takes the bias out of a standardized difference; below 1, towards 1.
+
+    0 up to 1 degree of freedom, where the estimate has no mean.
 
     References
     ----------
     hedges1981distribution, equation 6e
     """
-    return float(np.exp(special.gammaln(df / 2) - special.gammaln((df - 1) / 2)) / np.sqrt(df / 2)) if df > 1 else 0.0
+    df = np.asarray(df, float)
+    above = np.maximum(df, 1 + 1e-9)
+    factor = np.exp(special.gammaln(above / 2) - special.gammaln((above - 1) / 2)) / np.sqrt(above / 2)
+    return np.where(df > 1, factor, 0.0)
 
 
 def fisher_exact(first: ArrayLike, n_first: int, second: ArrayLike, n_second: int) -> tuple[NDArray, NDArray]:

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+
+from remnant.stats.paired import mcnemar_exact, paired_t, permuted_paired_t
+from remnant.stats.resampling import permutation_p, swaps
+
+
+def test_exact_mcnemar_equals_published_value():
+    """Fagerland, Lydersen & Laake (2013), table 3: 1 against 7 discordant children, exact conditional p = 0.070."""
+    assert mcnemar_exact(1, 7) == pytest.approx(0.0703, abs=5e-5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_exact_mcnemar_equals_that_of_statsmodels(b, c):
+    if b + c == 0:
+        assert np.isnan(mcnemar_exact(b, c))
+        return
+    assert mcnemar_exact(b, c) == pytest.approx(mcnemar([[5, b], [c, 5]], exact=True).pvalue, abs=1e-12)
+    assert mcnemar_exact(b, c) == mcnemar_exact(c, b)
+
+
+def test_exact_mcnemar_is_never_liberal():
+    rng = np.random.default_rng(0)
+    n = rng.poisson(20, 20_000)
+    p = mcnemar_exact(b := rng.binomial(n, 0.5), n - b)
+    for level in (0.01, 0.05, 0.2):
+        assert (p <= level).mean() <= level + 2 * np.sqrt(level / 20_000)
+
+
+def test_negative_counts_are_refused():
+    with pytest.raises(ValueError, match="discordant examples >= 0"):
+        mcnemar_exact(-1, 2)
+
+
+def test_paired_t_equals_that_of_scipy():
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(7, 5)), rng.normal(size=(7, 5)) + 0.4
+    t, p = paired_t(a, b)
+    expected = stats.ttest_rel(a, b)
+    np.testing.assert_allclose(t, expected.statistic)
+    np.testing.assert_allclose(p, expected.pvalue)
+
+
+def test_paired_t_without_spread():
+    same = np.full((4, 3), 0.1) + np.array([0.0, 0.2, 0.7])
+    t, p = paired_t(same, same)
+    assert (t == 0).all()
+    assert (p == 1).all()
+    t, p = paired_t(same + 0.3, same)
+    assert (t == np.inf).all()
+    assert (p == 0).all()
+
+
+def test_paired_t_needs_two_pairs():
+    with pytest.raises(ValueError, match="at least 2 pairs"):
+        paired_t(np.zeros((1, 3)), np.zeros((1, 3)))
+
+
+def test_permuted_t_equals_t_of_swapped_pairs():
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(size=(6, 4)), rng.normal(size=(6, 4))
+    ways = swaps(6, 64, rng)
+    found = permuted_paired_t(a, b, ways.in_first)
+    for row, in_first in enumerate(ways.in_first):
+        keep = in_first[:6, None]
+        np.testing.assert_allclose(found[row], paired_t(np.where(keep, a, b), np.where(keep, b, a))[0])
+
+
+def test_sign_flip_p_is_uniform_for_alike_pairs():
+    rng = np.random.default_rng(3)
+    common = rng.normal(size=(8, 2000))
+    a, b = common + 0.3 * rng.normal(size=common.shape), common + 0.3 * rng.normal(size=common.shape)
+    ways = swaps(8, 256, rng)
+    t = np.abs(permuted_paired_t(a, b, ways.in_first))
+    p = permutation_p(np.abs(paired_t(a, b)[0]), t, exact=ways.exact)
+    for level in (0.05, 0.25, 0.5):
+        assert (p <= level).mean() == pytest.approx(np.floor(level * 128) / 128, abs=3 * np.sqrt(level / 2000))
