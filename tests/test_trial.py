@@ -134,6 +134,7 @@ def test_every_scheme_is_documented_by_one_sentence():
         (lambda: StaticInt8(0), "Expected `calibration` >= 1"),
         (lambda: Compose((Dense(),)), "at least 2 schemes"),
         (lambda: Compose((Float16(), MagnitudePruning(0.5))), "only the first of `parts`"),
+        (lambda: Compose((Compose((Float16(), DynamicInt8())), StaticInt8())), "to be plain schemes"),
         (lambda: Recipe("digits", "mlp", epochs=0), "Expected `epochs` > 0"),
         (lambda: Recipe("digits", "mlp", optimizer="sdg"), "Did you mean 'sgd'"),  # pyright: ignore
         (lambda: Recipe("digits", "mlp", augmentation=("flop",)), "Did you mean 'flip'"),  # pyright: ignore

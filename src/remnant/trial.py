@@ -210,6 +210,9 @@ class Compose(Scheme):
     def __post_init__(self) -> None:
         if len(self.parts) < 2:
             raise ValueError(f"Expected `parts` to hold at least 2 schemes, but got {len(self.parts)}.")
+        for part in self.parts:
+            if isinstance(part, Compose):
+                raise ValueError(f"Expected `parts` to be plain schemes, but got the composition {part.label!r}.")
         for part in self.parts[1:]:
             if not part.post_training:
                 raise ValueError(

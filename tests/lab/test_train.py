@@ -39,6 +39,19 @@ def test_training_learns_and_is_deterministic():
     assert not first.training
 
 
+def with_dropout(input_shape, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(int(np.prod(input_shape)), num_classes))
+
+
+def test_dropout_is_part_of_the_trial_and_leaves_the_global_state_alone():
+    recipe = replace(RECIPE, architecture="tests.lab.test_train:with_dropout", epochs=2)
+    before = torch.get_rng_state()
+    first = trained(recipe)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert torch.equal(state(first), state(trained(recipe)))
+
+
 def test_the_subset_alone_decides_what_is_learned():
     zeros = np.flatnonzero(digits().train.labels.numpy() == 0)
     assert accuracy(trained(indices=zeros), digits(), "train", zeros) == 1.0

@@ -76,3 +76,12 @@ def test_every_key_that_the_code_cites_is_in_the_bibliography():
         if key not in known
     }
     assert not missing
+
+
+def test_entries_of_the_same_authors_and_year_get_letters():
+    entry = "@misc{{{key}, author = {{Roe, J. and Doe, J.}}, title = {{T}}, year = {{2019}}}}\n"
+    found = references.parse("".join(entry.format(key=key) for key in ("roe2019z", "roe2019a")))
+    assert {key: reference.short for key, reference in found.items()} == {
+        "roe2019z": "Roe & Doe (2019b)",
+        "roe2019a": "Roe & Doe (2019a)",
+    }

@@ -12,7 +12,23 @@ P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 
 def test_rejections_equal_those_of_benjamini_and_hochberg():
     """Benjamini & Hochberg (1995), section 3.2: 15 hypotheses on thrombolysis; 4 are rejected at 0.05, 3 by Bonferroni."""
-    p = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.759, 1]
+    p = [
+        0.0001,
+        0.0004,
+        0.0019,
+        0.0095,
+        0.0201,
+        0.0278,
+        0.0298,
+        0.0344,
+        0.0459,
+        0.3240,
+        0.4262,
+        0.5719,
+        0.6528,
+        0.759,
+        1,
+    ]
     assert (benjamini_hochberg(p) <= 0.05).sum() == 4
     assert (holm(p) <= 0.05).sum() == 3
 

@@ -1,7 +1,8 @@
 """The training loop: readable top to bottom."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -53,7 +54,7 @@ def train(
     indices
         Training examples of the trial's subset, ascending.
     rng
-        Named random streams ("order", "augmentation", "validation"), as `Trial.rng`.
+        Named random streams ("order", "augmentation", "dropout", "validation"), as `Trial.rng`.
     hook
         A compression method that takes part in training.
     report
@@ -68,46 +69,36 @@ def train(
     batch_size = min(recipe.batch_size, len(indices))
     steps_per_epoch = len(indices) // batch_size
     num_steps = recipe.steps or max(1, round(recipe.epochs * steps_per_epoch))
-    order, changes = rng("order"), rng("augmentation")
+    changes = rng("augmentation")
     optimizer = make_optimizer(model, recipe)
     best = _Best(recipe.checkpoint, dataset, held_out)
     device = next(model.parameters()).device
-    labels = dataset.train.labels
     low_precision = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
 
     model.to(memory_format=torch.channels_last).train()
-    batches = np.empty((0, batch_size), np.int64)
-    for step in range(num_steps):
-        position = step % steps_per_epoch
-        if position == 0:
-            # Examples beyond a whole number of batches are left out of this epoch, others in the next.
-            shuffled = indices[order.permutation(len(indices))]
-            batches = shuffled[: steps_per_epoch * batch_size].reshape(steps_per_epoch, batch_size)
-        if hook is not None:
-            hook.before_step(step, num_steps)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step, num_steps)
+    with _own_random_state(rng("dropout")):
+        for step, batch in enumerate(_batches(indices, batch_size, num_steps, rng("order"))):
+            if hook is not None:
+                hook.before_step(step, num_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step, num_steps)
 
-        batch = torch.from_numpy(batches[position])
-        images = augment(take(dataset.train.images, batch), recipe.augmentation, changes).to(device)
-        with low_precision:
-            logits = model(normalize(dataset, images))
-            target = labels[batch].to(device)
-            loss = functional.cross_entropy(logits.float(), target, label_smoothing=recipe.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+            images = augment(take(dataset.train.images, batch), recipe.augmentation, changes).to(device)
+            labels = dataset.train.labels[batch].to(device)
+            with low_precision:
+                logits = model(normalize(dataset, images))
+                loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
 
-        if position == steps_per_epoch - 1 or step == num_steps - 1:
-            if not math.isfinite(loss.item()):
-                raise DivergedError(
-                    f"The training loss is {loss.item()} at step {step + 1} of {num_steps}. "
-                    f"Lower `learning_rate` ({recipe.learning_rate}) or add `warmup` ({recipe.warmup})."
-                )
-            if report is not None:
-                report(step + 1, num_steps, loss.item())
-            if hook is None or hook.settled(step + 1, num_steps) or step == num_steps - 1:
-                best.consider(model)
+            finished = step + 1
+            if finished % steps_per_epoch == 0 or finished == num_steps:
+                _check_finite(loss.item(), finished, num_steps, recipe)
+                if report is not None:
+                    report(finished, num_steps, loss.item())
+                if hook is None or hook.settled(finished, num_steps) or finished == num_steps:
+                    best.consider(model)
     best.restore(model)
     if hook is not None:
         hook.finish()
@@ -175,6 +166,32 @@ def accuracy(model: nn.Module, dataset: Dataset, split: str, indices: np.ndarray
         right += int((model(images).argmax(1).cpu() == part.labels[batch]).sum())
     model.train(was_training)
     return right / len(chosen)
+
+
+def _batches(indices: np.ndarray, size: int, number: int, order: np.random.Generator) -> Iterator[Tensor]:
+    """`number` batches; each epoch has its own order and leaves out what does not fill a batch."""
+    per_epoch = len(indices) // size
+    for step in range(number):
+        if step % per_epoch == 0:
+            shuffled = torch.from_numpy(indices[order.permutation(len(indices))])
+        position = step % per_epoch * size
+        yield shuffled[position : position + size]  # pyright: ignore[reportPossiblyUnbound]
+
+
+@contextmanager
+def _own_random_state(rng: np.random.Generator) -> Iterator[None]:
+    """Dropout draws from torch's global generator: it is seeded from `rng` inside, and as before after."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(rng.integers(2**63)))
+        yield
+
+
+def _check_finite(loss: float, step: int, num_steps: int, recipe: Recipe) -> None:
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"The training loss is {loss} at step {step} of {num_steps}. "
+            f"Lower `learning_rate` ({recipe.learning_rate}) or add `warmup` ({recipe.warmup})."
+        )
 
 
 class _Best:

@@ -136,10 +136,16 @@ def _about(audit: Audit) -> dict[str, Any]:
         for label, counts in schemes.items()
     ]
     return {
-        "about": [(title(name.removeprefix("num_")), value_text(value)) for name, value in about.items()],
+        "about": [_fact(name, value) for name, value in about.items()],
         "schemes": rows,
         "scheme_columns": [title(name) for name in columns],
     }
+
+
+def _fact(name: str, value: Any) -> tuple[str, str]:
+    if name.startswith("num_") and isinstance(value, int):
+        return f"Number of {name.removeprefix('num_').replace('_', ' ')}", format_value(value, "count")
+    return title(name), value_text(value)
 
 
 def _counts(value: Any) -> dict[str, int]:

@@ -1,10 +1,12 @@
 """The bibliography of remnant: refs.bib in this folder, which the documentation shows too."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from string import ascii_lowercase
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,15 @@ class Reference:
     venue: str
     url: str
     """Where it can be read; "" if nowhere."""
+    letter: str = ""
+    """Tells entries of the same authors and year apart."""
 
     @property
     def short(self) -> str:
         """Authors and year, such as "Hooker et al. (2019)"."""
         names = self.authors
         who = f"{names[0]} et al." if len(names) > 2 else " & ".join(names)
-        return f"{who} ({self.year})"
+        return f"{who} ({self.year}{self.letter})"
 
     @property
     def long(self) -> str:
@@ -34,7 +38,7 @@ class Reference:
         who = f"{', '.join(first)} & {last}" if first else last
         end = "" if self.title.endswith(("?", "!")) else "."
         venue = f" {self.venue}." if self.venue else ""
-        return f"{who} ({self.year}). {self.title}{end}{venue}"
+        return f"{who} ({self.year}{self.letter}). {self.title}{end}{venue}"
 
 
 @cache
@@ -61,6 +65,10 @@ def parse(text: str) -> dict[str, Reference]:
         venue = next((fields[name] for name in ("journal", "booktitle", "publisher", "note") if name in fields), "")
         url = fields.get("url") or (f"https://doi.org/{fields['doi']}" if "doi" in fields else "")
         found[key] = Reference(key, authors, fields["year"], fields["title"], venue, url)
+    same = Counter(reference.short for reference in found.values())
+    for short in (short for short, count in same.items() if count > 1):
+        keys = sorted(key for key, reference in found.items() if reference.short == short)
+        found |= {key: replace(found[key], letter=letter) for key, letter in zip(keys, ascii_lowercase, strict=False)}
     return found
 
 
@@ -80,7 +88,7 @@ def cited(citations: Iterable[str]) -> list[Reference]:
     """The entries behind many citations, in order of authors and year, each once."""
     keys = {key for citation in citations for key, _ in split(citation)}
     known = bibliography()
-    return sorted((known[key] for key in keys if key in known), key=lambda ref: (ref.authors, ref.year, ref.key))
+    return sorted((known[key] for key in keys if key in known), key=lambda ref: (ref.authors, ref.year, ref.letter))
 
 
 def _entries(text: str) -> Iterator[tuple[str, dict[str, str]]]:

@@ -104,7 +104,8 @@ def hedges_g_paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray, NDArr
     """As `hedges_g` for pairs of trials: g in standard deviations between trials, low, high.
 
     The scale is the same (the root of the mean variance of both sides), so that g can be compared
-    with the unpaired one; the interval knows that pairs are alike. NaN where neither side has spread.
+    with the unpaired one; the interval knows that pairs are alike. NaN where neither side has spread,
+    and with 2 pairs, which are too few.
 
     References
     ----------
@@ -131,7 +132,7 @@ def hedges_g_paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray, NDArr
 def small_sample_correction(df: ArrayLike) -> NDArray[np.float64]:
     """Hedges' factor J(df) that takes the bias out of a standardized difference; below 1, towards 1.
 
-    0 up to 1 degree of freedom, where the estimate has no mean.
+    NaN up to 1 degree of freedom, where the estimate has no mean.
 
     References
     ----------
@@ -140,7 +141,7 @@ def small_sample_correction(df: ArrayLike) -> NDArray[np.float64]:
     df = np.asarray(df, float)
     above = np.maximum(df, 1 + 1e-9)
     factor = np.exp(special.gammaln(above / 2) - special.gammaln((above - 1) / 2)) / np.sqrt(above / 2)
-    return np.where(df > 1, factor, 0.0)
+    return np.where(df > 1, factor, np.nan)
 
 
 def fisher_exact(first: ArrayLike, n_first: int, second: ArrayLike, n_second: int) -> tuple[NDArray, NDArray]:

@@ -12,7 +12,7 @@ computed in float32. A layer whose `weight` the model reads without calling the 
 
 References
 ----------
-jacob2018quantization; https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec
+jacob2018quantization, section 2; litert2025specification
 """
 
 import copy
