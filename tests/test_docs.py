@@ -77,7 +77,9 @@ def test_python_in_the_documentation_runs(page, tmp_path):
     if "reference" in page.parts:
         pytest.skip("signatures, not programs")
     script = tmp_path / "page.py"
-    script.write_text("if __name__ == '__main__':\n" + "".join("    " + li for b in blocks for li in b.splitlines(True)))
+    script.write_text(
+        "if __name__ == '__main__':\n" + "".join("    " + li for b in blocks for li in b.splitlines(True))
+    )
     for toml in re.findall(r"```toml\n# (\S+)\n(.*?)```", page.read_text(), flags=re.DOTALL):
         (tmp_path / toml[0]).write_text(toml[1])
     run = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)

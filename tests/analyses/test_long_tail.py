@@ -180,4 +180,18 @@ def test_same_seed_same_finding(simulated, finding):
 def test_picture_is_drawn_from_the_stored_finding(finding):
     axes = ANALYSIS.plot(Finding.from_dict(finding.to_dict()))
     assert "superiority" in axes.get_xlabel()
-    assert len(axes.figure.axes) == 4
+    effect, paper, counts, _ = axes.figure.axes
+    assert len(effect.containers) == 3
+    widths = [[bar.get_width() for bars in axes.containers for bar in bars] for axes in (paper, counts)]
+    expected = finding.tables["tests"].query("statistic == @MEAN and models == 'first pair'")["t"].tolist()
+    assert widths[0] == pytest.approx(expected)
+    assert widths[1] == finding.tables["counts"]["mean_per_pair"].tolist()
+
+
+def test_one_pair_of_models_serves_both_ways(simulated):
+    found = run(simulated.isel(trial=(simulated["subset"].values >= 0) | (simulated["seed"].values == 0)))
+    assert found.claim("long_tail_t", PRUNED)
+    assert found.claim("long_tail_auc", PRUNED)
+    assert set(found.tables["tests"]["models"]) == {"all pairs"}
+    assert found.tables["tests"]["statistic"].tolist()[:6] == [PRIMARY] * 3 + [MEAN] * 3
+    ANALYSIS.plot(Finding.from_dict(found.to_dict()))

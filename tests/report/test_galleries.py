@@ -25,7 +25,7 @@ def decoded(source):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (8, 6, 1), (28, 28, 3), (64, 64, 3)])
+@pytest.mark.parametrize("shape", [(8, 8), (8, 6, 1), (28, 28, 3), (64, 64, 4)])
 def test_small_images_are_embedded_without_loss(shape):
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     source, width, height = data_uri(image)

@@ -145,6 +145,22 @@ def test_an_audit_without_findings_says_what_was_not_run():
     assert "It was not asked." in text
 
 
+def test_damaged_trials_are_said_at_the_top():
+    audit = synthetic.audit()
+    audit = replace(audit, findings=(), about={**audit.about, "damaged": {"1a2b": "logits.safetensors is missing"}})
+    page = Page(html.render(audit))
+    assert "1 trial is damaged and left out" in page.text("header.")
+    assert "logits.safetensors is missing" in page.text("section.analysis")
+
+
+def test_a_recipe_is_shown_by_its_architecture_and_in_full():
+    audit = synthetic.audit()
+    recipe = {"dataset": "digits", "architecture": "resnet20", "milestones": [0.5, 0.75]}
+    page = Page(html.render(replace(audit, findings=(), about={**audit.about, "recipe": recipe})))
+    assert "resnet20" in page.text("header.")
+    assert "milestones 0.5, 0.75" in page.text("section.analysis")
+
+
 def test_a_title_can_be_given():
     assert Page(html.render(synthetic.audit(), heading="Tuesday <3")).text("h1.") == "Tuesday <3"
 

@@ -132,9 +132,9 @@ def test_p_of_the_count_is_uniform_under_the_null():
             count = exemplar_counts(votes, observed, ~observed)[0][0]
             p.append(float(permutation_p(count, null, exact=ways.exact)))
             excess.append(count - null.mean())
-        # A count is discrete: its p lies a little above uniform, never below.
+        # A count is discrete: its p is a little conservative, never liberal.
         for level in (0.05, 0.2, 0.5):
-            assert level - 0.11 <= np.mean(np.array(p) <= level) <= level + 2.5 * np.sqrt(level * (1 - level) / 250)
+            assert level - 0.16 <= np.mean(np.array(p) <= level) <= level + 2.5 * np.sqrt(level * (1 - level) / 250)
         assert np.mean(excess) == pytest.approx(0, abs=3 * np.std(excess) / np.sqrt(250))
 
 

@@ -11,7 +11,7 @@ P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 
 
 def test_rejections_equal_those_of_benjamini_and_hochberg():
-    """Benjamini & Hochberg (1995), section 3.2: 15 hypotheses on thrombolysis; 4 are rejected at 0.05, 3 by Bonferroni."""
+    """Benjamini & Hochberg (1995), section 3.2: 15 hypotheses; 4 are rejected at 0.05, 3 by Bonferroni."""
     p = [
         0.0001,
         0.0004,

@@ -90,20 +90,20 @@ def test_bootstrap_equals_that_of_scipy():
     rng = np.random.default_rng(6)
     x, y = rng.exponential(size=25), rng.exponential(1.5, size=30)
     expected = stats.bootstrap((x,), np.mean, method="BCa", n_resamples=20_000, random_state=1).confidence_interval
-    np.testing.assert_allclose(bootstrap_mean(x, rng=rng, num=20_000), expected, atol=0.02)
+    np.testing.assert_allclose(bootstrap_mean(x, rng=rng, num=20_000), expected, atol=0.04)
     expected = stats.bootstrap(
         (x, y), lambda a, b, axis=-1: a.mean(axis) - b.mean(axis), method="BCa", n_resamples=20_000, random_state=1
     ).confidence_interval
-    np.testing.assert_allclose(bootstrap_difference(x, y, rng=rng, num=20_000), expected, atol=0.03)
+    np.testing.assert_allclose(bootstrap_difference(x, y, rng=rng, num=20_000), expected, atol=0.05)
 
 
 def test_bootstrap_covers():
     rng = np.random.default_rng(7)
     x, y = rng.exponential(size=(30, 500)), rng.exponential(size=(30, 500))
     low, high = bootstrap_mean(x, rng=rng, num=1000)
-    assert ((low <= 1) & (1 <= high)).mean() == pytest.approx(0.93, abs=0.035)
+    assert ((low <= 1) & (high >= 1)).mean() == pytest.approx(0.93, abs=0.035)
     low, high = bootstrap_difference(x, y, rng=rng, num=1000)
-    assert ((low <= 0) & (0 <= high)).mean() == pytest.approx(0.94, abs=0.035)
+    assert ((low <= 0) & (high >= 0)).mean() == pytest.approx(0.94, abs=0.035)
 
 
 def test_bootstrap_of_equal_values_has_no_width():

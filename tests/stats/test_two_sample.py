@@ -102,11 +102,11 @@ def test_intervals_of_g_cover():
     for n in (5, 20):
         a, b = rng.normal(0.8, 1, (n, 4000)), rng.normal(0, 1, (n, 4000))
         _, low, high = hedges_g(a, b)
-        assert ((low <= 0.8) & (0.8 <= high)).mean() == pytest.approx(0.95, abs=0.012)
+        assert ((low <= 0.8) & (high >= 0.8)).mean() == pytest.approx(0.95, abs=0.012)
     common = rng.normal(size=(20, 4000)) * np.sqrt(0.8)
     a, b = (common + np.sqrt(0.2) * rng.normal(size=common.shape) for _ in range(2))
     g, low, high = hedges_g_paired(a + 0.8, b)
-    assert ((low <= 0.8) & (0.8 <= high)).mean() == pytest.approx(0.955, abs=0.015)
+    assert ((low <= 0.8) & (high >= 0.8)).mean() == pytest.approx(0.955, abs=0.015)
     # Pairs that are alike tell more than independent samples.
     unpaired = hedges_g(a + 0.8, b)
     assert np.median(high - low) < 0.8 * np.median(unpaired[2] - unpaired[1])

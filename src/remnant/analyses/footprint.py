@@ -201,11 +201,21 @@ def plot(finding: Finding) -> Any:
                 label=row["scheme"],
                 **style,
             )
-        axes[place].set_xscale("log")
+        _logarithmic(axes[place])
         axes[place].set_ylabel(kept.get(name, name))
     axes[-1].set_xlabel("kilobytes in the smallest lossless encoding" if x == "bytes" else x)
     axes[0].legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.45, 1))
     return axes[0]
+
+
+def _logarithmic(axes: Any) -> None:
+    """A logarithmic x axis with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 ANALYSIS = Analysis(

@@ -136,7 +136,8 @@ def class_table(data: SubsetTrials) -> pd.DataFrame:
     for label in np.unique(data.labels):
         same = data.train_labels == label
         accuracy = data.correct[:, data.labels == label].mean(axis=1)
-        means = accuracy @ stats.contrasts(data.included, np.stack([same, ~same], axis=1))
+        centred = accuracy - accuracy.mean()  # weights sum to 0 over trials; so does their rounding then
+        means = centred @ stats.contrasts(data.included, np.stack([same, ~same], axis=1))
         rows.append(
             {
                 "class": data.names[label],

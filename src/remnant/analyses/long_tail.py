@@ -183,7 +183,7 @@ def _mean_claims(means: pd.DataFrame, data: SubsetTrials) -> list[Claim]:
 
 
 def _caveats(
-    data: SubsetTrials, tests: pd.DataFrame, found: dict[str, Any], fixed: list[str], unpaired: list[str]
+    data: SubsetTrials, tests: Any, found: dict[str, Any], fixed: list[str], unpaired: list[str]
 ) -> tuple[str, ...]:
     caveats = [
         "The t test of the paper treats test examples as independent and mean influence as their property. All of "
@@ -209,10 +209,11 @@ def _caveats(
         caveats.append("No training example is memorized: statistics over memorized examples are undefined.")
     if unpaired:
         caveats.append(f"No seed in common with the dense models, so not compared: {', '.join(unpaired)}.")
-    primary = tests[(tests["statistic"] == tables.PRIMARY) & (tests["type"] == "CIE") & tests["auc"].isna()]
-    if len(primary):
-        few = ", ".join(dict.fromkeys(primary["scheme"]))
-        caveats.append(f"Too few testable examples that compression changes, or that it leaves, for a test: {few}.")
+    primary = tests[(tests["statistic"] == tables.PRIMARY) & (tests["models"] == tables.ALL_PAIRS)]
+    if few := primary[(primary["type"] == "CIE") & primary["auc"].isna()]["scheme"].tolist():
+        caveats.append(
+            f"Too few testable examples that compression changes, or that it leaves, for a test: {', '.join(few)}."
+        )
     return tuple(caveats)
 
 
@@ -224,12 +225,12 @@ def plot(finding: Finding) -> Any:
     height = 0.9 + 0.5 * len(labels)
     upper, middle, lower, bottom = panels(height + 0.2, height, height, 2.4)
     primary = tests[(tests["statistic"] == tables.PRIMARY) & (tests["models"] == tables.ALL_PAIRS)]
-    paper = tests[(tests["statistic"] == tables.MEAN)]
+    paper = tests[(tests["statistic"] == tables.MEAN) & tests["t"].notna()] if "t" in tests else tests.iloc[:0]
     for place, name in enumerate(tables.TYPES.values()):
         shift = (place - 1) * 0.24
         for axes, frame, draw in ((upper, primary, _effect), (middle, paper, _bars), (lower, counts, _counts)):
-            part = frame[frame["type"] == name].set_index("scheme")
-            draw(axes, part[~part.index.duplicated(keep="last")], labels, shift, SERIES[place], name)
+            part = frame[frame["type"] == name].set_index("scheme").reindex(labels)
+            draw(axes, part, np.arange(len(labels)) + shift, SERIES[place], name)
     for axes in (upper, middle, lower):
         axes.set_yticks(range(len(labels)), [short(label) for label in labels])
         axes.set_ylim(len(labels) - 0.5, -0.5)
@@ -245,28 +246,24 @@ def plot(finding: Finding) -> Any:
     return upper
 
 
-def _effect(axes: Any, part: pd.DataFrame, labels: list[str], shift: float, colour: str, name: str) -> None:
-    part = part.reindex(labels)
+def _effect(axes: Any, part: pd.DataFrame, rows: Any, colour: str, name: str) -> None:
     reach = np.nan_to_num(np.stack([part["auc"] - part["auc_low"], part["auc_high"] - part["auc"]]))
-    rows = np.arange(len(labels)) + shift
     axes.errorbar(
         part["auc"], rows, xerr=reach, linestyle="none", marker="o", markersize=4, color=colour, capsize=2, label=name
     )
 
 
-def _bars(axes: Any, part: pd.DataFrame, labels: list[str], shift: float, colour: str, name: str) -> None:
+def _bars(axes: Any, part: pd.DataFrame, rows: Any, colour: str, name: str) -> None:
     if "t" not in part:
         return
-    part = part.reindex(labels)
-    rows = np.arange(len(labels)) + shift
     axes.barh(rows, part["t"].fillna(0), height=0.2, color=colour)
     for row, t, p in zip(rows, part["t"], part["t_p"], strict=True):
         if p <= 0.05:
             axes.text(t, row, "*", va="center", ha="left" if t > 0 else "right", fontsize=11)
 
 
-def _counts(axes: Any, part: pd.DataFrame, labels: list[str], shift: float, colour: str, name: str) -> None:
-    axes.barh(np.arange(len(labels)) + shift, part.reindex(labels)["mean_per_pair"].fillna(0), height=0.2, color=colour)
+def _counts(axes: Any, part: pd.DataFrame, rows: Any, colour: str, name: str) -> None:
+    axes.barh(rows, part["mean_per_pair"].fillna(0), height=0.2, color=colour)
 
 
 def _histograms(axes: Any, frame: pd.DataFrame) -> None:

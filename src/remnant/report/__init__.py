@@ -82,22 +82,22 @@ def _tables(audit: Audit) -> dict[str, bytes]:
     contents = {}
     for finding in audit.findings:
         for name, frame in finding.tables.items():
-            stem = f"tables/{file_stem(finding, name)}"
+            stem = f"tables/{file_stem(finding.analysis, name)}"
             contents[f"{stem}.csv"] = csv_bytes(frame)
             contents[f"{stem}.parquet"] = parquet_bytes(frame)
     return contents
 
 
 def _earlier_tables(path: Path) -> set[str]:
-    """Names of the table files of the report that is there already."""
+    """Names of the table files of the report that is there already; none if it cannot be read."""
     from remnant.report.tables import file_stem
 
     try:
-        audit = read(path)
+        findings = json.loads(path.read_text(encoding="utf-8"))["findings"]
+        stems = [file_stem(finding["analysis"], name) for finding in findings for name in finding["tables"]]
     except (OSError, ValueError, KeyError, TypeError):
         return set()
-    stems = [f"tables/{file_stem(finding, name)}" for finding in audit.findings for name in finding.tables]
-    return {f"{stem}{ending}" for stem in stems for ending in (".csv", ".parquet")}
+    return {f"tables/{stem}{ending}" for stem in stems for ending in (".csv", ".parquet")}
 
 
 def _replace(path: Path, content: bytes) -> None:

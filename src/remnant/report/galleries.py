@@ -107,17 +107,21 @@ def data_uri(image: np.ndarray) -> tuple[str, int, int]:
     Raises
     ------
     ValueError
-        If the image is not uint8 of shape (height, width), (height, width, 1) or (height, width, 3).
+        If the image is not uint8 of shape (height, width), or (height, width, 1, 3 or 4).
     """
     from PIL import Image
 
     image = np.asarray(image)
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
-    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or not image.size:
+    if (
+        image.dtype != np.uint8
+        or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4)))
+        or not image.size
+    ):
         raise ValueError(
-            "Expected `thumbnails` to give uint8 images of shape (height, width), (height, width, 1) or "
-            f"(height, width, 3), but got {image.dtype} of shape {image.shape}."
+            "Expected `thumbnails` to give uint8 images of shape (height, width) or (height, width, 1, 3 or 4), "
+            f"but got {image.dtype} of shape {image.shape}."
         )
     picture = Image.fromarray(np.ascontiguousarray(image))
     buffer = io.BytesIO()

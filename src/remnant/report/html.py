@@ -38,6 +38,7 @@ def render(audit: Audit, thumbnails: Thumbnails | None = None, *, heading: str |
         "facts": facts(audit),
         "answers": answers(audit),
         "overview": overview(audit),
+        "damaged": len(audit.about.get("damaged") or {}),
         "not_run": [(title(name), with_scheme_phrases(reason, labels)) for name, reason in audit.not_run.items()],
         "references": _references(audit),
         "first_exhibits": _FIRST_EXHIBITS,
@@ -67,7 +68,9 @@ def default_title(audit: Audit) -> str:
 def facts(audit: Audit) -> list[str]:
     """Data set and sizes in a few words each."""
     about = audit.about
-    shown = [str(about["recipe"])] if isinstance(about.get("recipe"), str) else []
+    recipe = about.get("recipe")
+    architecture = recipe.get("architecture") if isinstance(recipe, Mapping) else recipe
+    shown = [str(architecture)] if architecture else []
     for name, words in (
         ("num_examples", "test examples"),
         ("num_train_examples", "training examples"),

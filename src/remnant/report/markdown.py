@@ -76,7 +76,7 @@ def _section(finding: Finding, labels: list[str]) -> str:
         if rows:
             lines.append(_grid([column.title for column in shown.columns], rows, sides))
         if tables.cut(shown):
-            lines.append(f"{tables.cut(shown)}; all are in `tables/{tables.file_stem(finding, name)}.csv`.")
+            lines.append(f"{tables.cut(shown)}; all are in `tables/{tables.file_stem(finding.analysis, name)}.csv`.")
     if finding.caveats:
         lines.append("\n".join(f"- {escape(with_scheme_phrases(caveat, labels))}" for caveat in finding.caveats))
     if sources := cited([*finding.cites, *(claim.citation for claim in finding.claims)]):

@@ -87,7 +87,7 @@ def _shown_table(finding: Finding, name: str, id: str) -> ShownTable:
     shown = tables.table(frame)
     pointer = f"{tables.cut(shown)}; all are in" if tables.cut(shown) else "All digits are in"
     heading = title(name if name != finding.analysis else finding.analysis)
-    return ShownTable(id, heading, tables.file_stem(finding, name), pointer, shown)
+    return ShownTable(id, heading, tables.file_stem(finding.analysis, name), pointer, shown)
 
 
 def _shown_claim(claim: Claim, labels: Sequence[str]) -> ShownClaim:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from remnant.finding import Finding, format_value
+from remnant.finding import format_value
 from remnant.report.labels import scheme_name, title
 
 ABSENT = "–"
@@ -105,9 +105,9 @@ def parquet_bytes(frame: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def file_stem(finding: Finding, name: str) -> str:
+def file_stem(analysis: str, name: str) -> str:
     """Name of the files of a table, without their ending: "ANALYSIS.TABLE"."""
-    return f"{_safe(finding.analysis)}.{_safe(name)}"
+    return f"{_safe(analysis)}.{_safe(name)}"
 
 
 def _lows(names: list[str]) -> set[int]:

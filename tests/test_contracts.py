@@ -1,0 +1,187 @@
+"""What every analysis owes, also one from another package; see also tests/lab/test_scheme_contracts.py."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from scipy import stats
+
+from remnant.analyses import ANALYSES, analysis
+from remnant.finding import Finding
+from remnant.registry import names
+from tests import simulate
+
+COPY = "magnitude-pruning(sparsity=0.9)"
+SCHEMES = {"dense": 0.0, COPY: 0.4, "static-int8": 0.0}
+NO_DIFFERENCE = {
+    "cie_rate": 0,
+    "cie_u_rate": 0,
+    "net_accuracy_change": 0,
+    "gross_accuracy_change": 0,
+    "top1_agreement": 1,
+    "kl_mean": 0,
+    "kl_max": 0,
+    "prediction_distance_p": 1,
+    "pie_count": 0,
+    "pie_count_p": 1,
+    "pie_confirmed": 0,
+    "shifted_examples": 0,
+    "significant_classes": 0,
+    "significant_classes_q": 0,
+    "significant_classes_p": 1,
+    "worst_class_change": 0,
+    "worst_group_change": 0,
+    "mean_memorization_change": 0,
+    "test_accuracy_change": 0,
+    "generalization_gap_change": 0,
+}
+"""Quantities that compare a scheme with the dense models, and their value for a copy of them."""
+UNITS = {"example", "train_example", "trial", "pair", "class", "permutation"}
+
+everyone = pytest.mark.parametrize("name", names("analysis", ANALYSES))
+
+
+def population(seed=0, *, schemes=None, copy=False, **options):
+    """A population with trials on the whole set and, for dense and pruned models, on the same subsets."""
+    rng = np.random.default_rng(seed)
+    options = {"num_seeds": 6, "num_subset_trials": 24, "num_examples": 120, "num_train": 60, **options}
+    found = simulate.population(rng, schemes=schemes or SCHEMES, **options)
+    if not copy:
+        return found
+    dense = found.isel(trial=found["scheme"].values == "dense")
+    ids = [f"{COPY}/{name}" for name in dense["trial"].values]
+    twin = dense.assign_coords(trial=ids, scheme=("trial", [COPY] * len(ids)))
+    return xr.concat(
+        [dense, twin], dim="trial", data_vars="minimal", coords="minimal", compat="override", join="override"
+    )
+
+
+def claims(finding):
+    """Claims by quantity and subject."""
+    return {(claim.quantity, claim.subject): claim for claim in finding.claims}
+
+
+@everyone
+def test_no_difference_between_a_population_and_itself(name):
+    found = analysis(name).run(population(copy=True))
+    seen = claims(found)
+    for (quantity, subject), claim in seen.items():
+        if subject != COPY:
+            continue
+        if quantity in NO_DIFFERENCE:
+            assert claim.estimate == pytest.approx(NO_DIFFERENCE[quantity], abs=1e-9), quantity
+        elif (quantity, "dense") in seen:
+            assert claim.estimate == pytest.approx(seen[quantity, "dense"].estimate), quantity
+
+
+@everyone
+def test_order_of_trials_is_irrelevant(name):
+    found = population()
+    order = np.random.default_rng(1).permutation(found.sizes["trial"])
+    first, second = (analysis(name).run(p) for p in (found, found.isel(trial=order)))
+    one, two = claims(first), claims(second)
+    assert one.keys() == two.keys()
+    for key, claim in one.items():
+        assert two[key].estimate == pytest.approx(claim.estimate, rel=1e-6, abs=1e-9), key
+        for end in ("low", "high"):
+            expected = getattr(claim, end)
+            assert getattr(two[key], end) == (
+                expected if expected is None else pytest.approx(expected, rel=1e-5, abs=1e-9)
+            )
+    assert first.tables.keys() == second.tables.keys()
+    for table, frame in first.tables.items():
+        assert sorted(frame.columns) == sorted(second.tables[table].columns)
+        assert len(frame) == len(second.tables[table])
+
+
+@everyone
+def test_same_seed_same_finding(name):
+    found = population()
+    assert analysis(name).run(found).to_dict() == analysis(name).run(found).to_dict()
+
+
+@everyone
+def test_the_population_is_not_changed(name):
+    found = population()
+    before = found.copy(deep=True)
+    analysis(name).run(found)
+    assert found.identical(before)
+
+
+@everyone
+def test_claims_say_what_they_count(name):
+    finding = analysis(name).run(population())
+    assert finding.analysis == name
+    assert finding.claims
+    assert finding.question.endswith("?")
+    keys = [(claim.quantity, claim.subject) for claim in finding.claims]
+    assert len(set(keys)) == len(keys)
+    for claim in finding.claims:
+        assert claim.unit in UNITS, claim
+        assert claim.n >= 1, claim
+        assert claim.method, claim
+        assert claim.scale in {"count", "share", "number", "p"}, claim
+        assert (claim.low is None) == (claim.high is None), claim
+        assert claim.subject in {*SCHEMES, "population"}, claim
+        if claim.low is not None and claim.high is not None:
+            assert claim.low <= claim.high, claim
+        if claim.scale == "p":
+            assert 0 <= claim.estimate <= 1, claim
+
+
+@everyone
+def test_findings_survive_json(name):
+    finding = analysis(name).run(population())
+    restored = Finding.from_dict(json.loads(finding.to_json()))
+    assert restored.to_dict() == finding.to_dict()
+    assert restored.claims == finding.claims
+    assert restored.galleries == finding.galleries
+    for table, frame in finding.tables.items():
+        assert len(frame), f"table {table!r} is empty"
+        pd.testing.assert_frame_equal(
+            restored.tables[table], frame.reset_index(drop=True), check_dtype=False, check_exact=False
+        )
+
+
+@everyone
+def test_the_picture_is_drawn_from_the_finding_alone(name):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.axes import Axes
+
+    finding = analysis(name).run(population())
+    axes = Finding.from_dict(finding.to_dict()).plot()
+    first = axes if isinstance(axes, Axes) else np.ravel(axes)[0]
+    figure = first.get_figure(root=True)
+    figure.canvas.draw()
+    assert any(panel.get_xlabel() for panel in figure.axes)
+    assert any(panel.has_data() for panel in figure.axes)
+    assert figure.patch.get_alpha() == 0 or figure.get_facecolor()[3] == 0
+    for text in figure.findobj(match=lambda artist: artist.__class__.__name__ == "Text"):
+        assert "nan" not in text.get_text()
+    pyplot.close(figure)
+
+
+@everyone
+def test_p_values_of_a_null_population_are_not_too_small(name):
+    """Dense and compressed models of one process, drawn again and again.
+
+    Exact tests of counts are conservative, so p may lie above uniform but not below it.
+    """
+    found: dict[tuple[str, str], list[float]] = {}
+    num = 40
+    for seed in range(num):
+        null = population(
+            seed, schemes={"dense": 0.0, COPY: 0.0}, num_seeds=6, num_subset_trials=8, num_examples=60, num_train=20
+        )
+        for claim in analysis(name).run(null).claims:
+            if claim.scale == "p":
+                found.setdefault((claim.quantity, claim.subject), []).append(claim.estimate)
+    for quantity, p in found.items():
+        for level in (0.05, 0.2, 0.5):
+            most = stats.binom.ppf(0.999, len(p), level)
+            assert np.count_nonzero(np.array(p) <= level) <= most, (quantity, level, sorted(p))
