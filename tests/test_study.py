@@ -59,6 +59,8 @@ def test_a_preset_is_changed_field_by_field():
         ({"recipe": {"dataset": "digits"}}, r"In `recipe`: expected the keys \['architecture'\]"),
         ({"recipe": {"preset": "digit-mlp"}}, "Did you mean 'digits-mlp'"),
         ({"recipe": RECIPE | {"epochs": "many"}}, "Expected `recipe.epochs` to be of type float, but got 'many'"),
+        ({"recipe": RECIPE | {"steps": "9"}}, "Expected `recipe.steps` to be of type int, but got '9'"),
+        ({"recipe": RECIPE | {"milestones": ["a"]}}, "Expected `recipe.milestones` to be of type float, but got 'a'"),
         ({"recipe": RECIPE, "seeds": 0}, "Expected `seeds` to be a number of seeds >= 1"),
         ({"recipe": RECIPE, "seeds": [1, -1]}, "Expected `seeds`"),
         ({"recipe": RECIPE, "schemes": "float16"}, "Expected `schemes` to be a list"),

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from remnant import plan
+from remnant.fields import build
 from remnant.recipes import recipe as preset
 from remnant.registry import unknown
-from remnant.trial import Dense, Recipe, Scheme, Subset, Trial, build, scheme_from_dict
+from remnant.trial import Dense, Recipe, Scheme, Subset, Trial, scheme_from_dict
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ stored trials, and a change of code that changes numbers is a deliberate bump.
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from remnant.fields import build, check, check_choice, non_default
 from remnant.registry import find, unknown
 
 NUMERICS = 1
@@ -64,19 +65,19 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("optimizer", "schedule", "precision", "checkpoint"):
-            _check_choice(self, name)
+            check_choice(self, name)
         for change in self.augmentation:
             if change not in AUGMENTATIONS:
                 raise unknown("augmentation", change, AUGMENTATIONS)
-        _check(self.epochs > 0, "epochs", "> 0", self.epochs)
-        _check(self.steps is None or self.steps >= 1, "steps", ">= 1", self.steps)
-        _check(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
-        _check(self.learning_rate > 0, "learning_rate", "> 0", self.learning_rate)
-        _check(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
-        _check(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)
-        _check(0 <= self.warmup < 1, "warmup", "in [0, 1)", self.warmup)
-        _check(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)", self.label_smoothing)
-        _check(0 <= self.validation < 1, "validation", "in [0, 1)", self.validation)
+        check(self.epochs > 0, "epochs", "> 0", self.epochs)
+        check(self.steps is None or self.steps >= 1, "steps", ">= 1", self.steps)
+        check(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
+        check(self.learning_rate > 0, "learning_rate", "> 0", self.learning_rate)
+        check(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
+        check(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)
+        check(0 <= self.warmup < 1, "warmup", "in [0, 1)", self.warmup)
+        check(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)", self.label_smoothing)
+        check(0 <= self.validation < 1, "validation", "in [0, 1)", self.validation)
         if self.checkpoint == "validation" and self.validation == 0:
             raise ValueError("Expected `validation` > 0 with checkpoint='validation', but got 0.")
 
@@ -98,7 +99,7 @@ class Scheme:
     @property
     def label(self) -> str:
         """The scheme as printed in populations and reports, such as "magnitude-pruning(sparsity=0.9)"."""
-        inner = ", ".join(f"{name}={value}" for name, value in _non_default(self).items())
+        inner = ", ".join(f"{name}={value}" for name, value in non_default(self).items())
         return f"{self.kind}({inner})" if inner else self.kind
 
 
@@ -135,10 +136,10 @@ class MagnitudePruning(Scheme):
 
     def __post_init__(self) -> None:
         _check_sparsity(self.sparsity)
-        _check_choice(self, "scope")
-        _check_choice(self, "gradient")
-        _check(0 <= self.begin <= self.end <= 1, "begin, end", "with 0 <= begin <= end <= 1", (self.begin, self.end))
-        _check(self.frequency >= 1, "frequency", ">= 1", self.frequency)
+        check_choice(self, "scope")
+        check_choice(self, "gradient")
+        check(0 <= self.begin <= self.end <= 1, "begin, end", "with 0 <= begin <= end <= 1", (self.begin, self.end))
+        check(self.frequency >= 1, "frequency", ">= 1", self.frequency)
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,9 @@ class OneShotPruning(Scheme):
 
     def __post_init__(self) -> None:
         _check_sparsity(self.sparsity)
-        _check_choice(self, "scope")
-        _check(self.epochs >= 0, "epochs", ">= 0", self.epochs)
-        _check(self.learning_rate > 0, "learning_rate", "> 0", self.learning_rate)
+        check_choice(self, "scope")
+        check(self.epochs >= 0, "epochs", ">= 0", self.epochs)
+        check(self.learning_rate > 0, "learning_rate", "> 0", self.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ class StaticInt8(Scheme):
     """One weight scale per output channel instead of one per layer."""
 
     def __post_init__(self) -> None:
-        _check(self.calibration >= 1, "calibration", ">= 1", self.calibration)
+        check(self.calibration >= 1, "calibration", ">= 1", self.calibration)
 
 
 @dataclass(frozen=True)
@@ -246,9 +247,9 @@ class Subset:
     """Seed of the whole design."""
 
     def __post_init__(self) -> None:
-        _check_choice(self, "design")
-        _check(0 < self.fraction < 1, "fraction", "in (0, 1)", self.fraction)
-        _check(0 <= self.index < self.count, "index", f"in [0, {self.count})", self.index)
+        check_choice(self, "design")
+        check(0 < self.fraction < 1, "fraction", "in (0, 1)", self.fraction)
+        check(0 <= self.index < self.count, "index", f"in [0, {self.count})", self.index)
         if self.design == "pairs" and self.fraction != 0.5:
             raise ValueError(f"Expected `fraction` = 0.5 with design='pairs', but got {self.fraction!r}.")
 
@@ -288,7 +289,7 @@ class Trial:
 
 def to_dict(value: Any) -> dict[str, Any]:
     """A recipe, scheme, subset or trial as plain data, without the fields that have their default."""
-    data = {name: _plain(item) for name, item in _non_default(value).items()}
+    data = {name: _plain(item) for name, item in non_default(value).items()}
     return {"kind": value.kind, **data} if isinstance(value, Scheme) else data
 
 
@@ -321,61 +322,8 @@ def scheme_from_dict(data: Any, where: str = "scheme") -> Scheme:
     return build(cls, data, where)
 
 
-def build(cls: type, data: dict[str, Any], where: str) -> Any:
-    """An instance of the frozen dataclass `cls` from plain data, with errors that name the key."""
-    known = {f.name: f for f in fields(cls)}
-    for name in data:
-        if name not in known:
-            raise ValueError(f"In `{where}`: {unknown('key', name, known)}")
-    required = [
-        f.name for f in known.values() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    if absent := [name for name in required if name not in data]:
-        raise ValueError(f"In `{where}`: expected the keys {absent}, but they are missing.")
-    values = {name: _typed(known[name].type, value, f"{where}.{name}") for name, value in data.items()}
-    try:
-        return cls(**values)
-    except ValueError as error:
-        raise ValueError(f"In `{where}`: {error}") from error
-
-
-def _typed(annotation: Any, value: Any, where: str) -> Any:
-    """`value` checked against the annotations that our dataclasses use; lists become tuples."""
-    origin = getattr(annotation, "__origin__", None)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"Expected `{where}` to be a list, but got {value!r}.")
-        return tuple(value)
-    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if annotation in (int, float, bool, str):
-        wrong_bool = isinstance(value, bool) and annotation is not bool
-        if wrong_bool or not isinstance(value, annotation):
-            raise ValueError(f"Expected `{where}` to be of type {annotation.__name__}, but got {value!r}.")
-    return value
-
-
-def _non_default(value: Any) -> dict[str, Any]:
-    found = {}
-    for f in fields(value):
-        # 20 and 20.0 epochs are one trial, and so are NumPy's and Python's numbers.
-        item = _as_declared(f.type, getattr(value, f.name))
-        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
-        if (f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING) or item != default:
-            found[f.name] = item
-    return found
-
-
-def _as_declared(annotation: Any, item: Any) -> Any:
-    if item is None:
-        return None
-    if annotation in (int, float):
-        return annotation(item)
-    if annotation == int | None:
-        return int(item)
-    if annotation == tuple[float, ...]:
-        return tuple(float(part) for part in item)
-    return item
+def _check_sparsity(sparsity: float) -> None:
+    check(0 <= sparsity < 1, "sparsity", "in [0, 1)", sparsity)
 
 
 def _plain(item: Any) -> Any:
@@ -384,20 +332,3 @@ def _plain(item: Any) -> Any:
     if isinstance(item, tuple):
         return [_plain(part) for part in item]
     return item
-
-
-def _check(holds: bool, name: str, constraint: str, value: object) -> None:
-    if not holds:
-        raise ValueError(f"Expected `{name}` {constraint}, but got {value!r}.")
-
-
-def _check_sparsity(sparsity: float) -> None:
-    _check(0 <= sparsity < 1, "sparsity", "in [0, 1)", sparsity)
-
-
-def _check_choice(value: Any, name: str) -> None:
-    """The field `name` holds one of the values of its Literal annotation."""
-    annotation = next(f.type for f in fields(value) if f.name == name)
-    choices = annotation.__args__  # pyright: ignore
-    if getattr(value, name) not in choices:
-        raise unknown(name, getattr(value, name), choices)
