@@ -1,6 +1,7 @@
 """What every analysis owes, also one from another package; see also tests/lab/test_scheme_contracts.py."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -156,7 +157,7 @@ def test_the_picture_is_drawn_from_the_finding_alone(name):
     finding = analysis(name).run(population())
     axes = Finding.from_dict(finding.to_dict()).plot()
     first = axes if isinstance(axes, Axes) else np.ravel(axes)[0]
-    figure = first.get_figure(root=True)
+    figure: Any = first.get_figure(root=True)
     figure.canvas.draw()
     assert any(panel.get_xlabel() for panel in figure.axes)
     assert any(panel.has_data() for panel in figure.axes)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -25,7 +27,7 @@ def test_welch_and_recall_difference_equal_the_paper_by_hand():
     found = population(schemes={"dense": 0.0, PRUNED: 0.5}, num_seeds=5)
     first, second, overall = recalls(found, 5)
     table = run(found).to_frame()
-    expected = stats.ttest_ind(second - overall[5:, None], first - overall[:5, None], equal_var=False)
+    expected: Any = stats.ttest_ind(second - overall[5:, None], first - overall[:5, None], equal_var=False)
     np.testing.assert_allclose(table["welch_p"], expected.pvalue)
     np.testing.assert_allclose(table["welch_t"], expected.statistic)
     np.testing.assert_allclose(table["welch_q"], stats.false_discovery_control(expected.pvalue))
@@ -41,7 +43,8 @@ def test_permutation_p_equals_that_of_scipy():
     a, b = second - overall[4:, None], first - overall[:4, None]
 
     def t(x, y, axis):
-        return np.abs(stats.ttest_ind(x, y, equal_var=False, axis=axis).statistic)
+        found: Any = stats.ttest_ind(x, y, equal_var=False, axis=axis)
+        return np.abs(found.statistic)
 
     expected = stats.permutation_test((a, b), t, alternative="greater", n_resamples=1000, axis=0)
     np.testing.assert_allclose(run(found).to_frame()["permutation_p"], expected.pvalue)
@@ -54,7 +57,7 @@ def test_nothing_changes_against_itself():
     assert finding.claim("significant_classes").estimate == finding.claim("significant_classes_q").estimate == 0
     assert finding.claim("worst_class_change").estimate == finding.claim("worst_group_change").estimate == 0
     assert finding.claim("significant_classes_p").estimate == 1
-    table = finding.to_frame()
+    table: Any = finding.to_frame()
     assert (table["welch_p"] == 1).all()
     assert (table["paired_p"] == 1).all()
     assert (table["hedges_g"] == 0).all()
@@ -64,9 +67,9 @@ def test_the_class_that_is_forgotten_is_the_worst():
     found = population(num_seeds=8, num_examples=400)
     of_class = found["label"].values == 3
     rows = np.flatnonzero(found["scheme"].values == PRUNED)
-    found["logits"].values[np.ix_(rows, np.flatnonzero(of_class), [4])] += 1.5
+    found["logits"].values[np.ix_(rows, np.flatnonzero(of_class), np.array([4]))] += 1.5
     finding = run(found)
-    claim = finding.claim("worst_class_change")
+    claim: Any = finding.claim("worst_class_change")
     assert "'class 3'" in claim.method
     assert claim.high < 0
     assert finding.tables["schemes"]["worst_class"].tolist() == ["class 3"]
@@ -83,8 +86,9 @@ def test_the_group_that_is_forgotten_is_the_worst():
     site = np.flatnonzero(found["group_site"].values == "A")
     found["logits"].values[np.ix_(rows, site)] += np.random.default_rng(1).normal(0, 3, (8, len(site), 5))
     finding = run(found)
-    assert "'A'" in finding.claim("worst_group_change").method
-    assert finding.claim("worst_group_change").high < 0
+    claim: Any = finding.claim("worst_group_change")
+    assert "'A'" in claim.method
+    assert claim.high < 0
     assert set(finding.tables["groups"]["attribute"]) == {"site"}
 
 
@@ -96,7 +100,7 @@ def test_chance_gives_as_many_significant_classes_as_expected():
         observed.append(finding.claim("significant_classes").estimate)
         expected.append(finding.claim("significant_classes_chance").estimate)
         p.append(finding.claim("significant_classes_p").estimate)
-        claim = finding.claim("worst_class_change")
+        claim: Any = finding.claim("worst_class_change")
         assert claim.estimate == finding.to_frame()["relative_recall_difference"].min()
         # Picked for being the worst of classes that do not differ, and its interval knows it.
         covered += claim.high >= 0

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -14,7 +16,7 @@ def population(seed=0, **options):
     return simulate.population(np.random.default_rng(seed), **options)
 
 
-def quantities(finding, subject=PRUNED):
+def quantities(finding, subject=PRUNED) -> dict[str, Any]:
     return {claim.quantity: claim for claim in finding.claims if claim.subject == subject}
 
 
@@ -22,14 +24,15 @@ def test_count_equals_that_by_the_mode_of_scipy():
     """scipy.stats.mode takes the lowest of tied labels; of negated labels, the highest."""
     found = population(schemes={"dense": 0.0, PRUNED: 1.0}, num_seeds=6, num_classes=4)
     predicted = found["logits"].values.argmax(axis=-1)
-    for tie, sign in (("lowest", 1), ("highest", -1)):
+    rules: Any = (("lowest", 1), ("highest", -1))
+    for tie, sign in rules:
         slow = stats.mode(sign * predicted[:6], axis=0).mode != stats.mode(sign * predicted[6:], axis=0).mode
         finding = run(found, tie=tie)
         assert finding.claim("pie_count", PRUNED).estimate == slow.sum()
-        table = finding.tables["tie_rules"].set_index("tie")
+        table: Any = finding.tables["tie_rules"].set_index("tie")
         assert table.loc[tie, "pie_count"] == slow.sum()
         assert table["pie_count_without_ties"].nunique() == 1
-        shown = finding.tables["examples"]
+        shown: Any = finding.tables["examples"]
         assert set(shown[shown["is_pie"]]["example"]) == set(found["example"].values[slow])
 
 
@@ -69,7 +72,7 @@ def test_forgotten_examples_are_confirmed_and_come_first():
     assert exhibits[0].lines[0].startswith("true: class")
     assert exhibits[0].lines[1].startswith("dense: class")
     assert "of 8)" in exhibits[0].lines[2]
-    table = finding.tables["examples"]
+    table: Any = finding.tables["examples"]
     confirmed = table[table["q"] <= 0.05]["example"]
     assert len(confirmed) >= 5
     assert (confirmed < "test-00010").mean() >= 0.9
@@ -77,9 +80,10 @@ def test_forgotten_examples_are_confirmed_and_come_first():
 
 def test_confusion_and_shares_add_up():
     finding = run(population(schemes={"dense": 0.0, PRUNED: 1.0}))
+    tables: Any = finding.tables
     count = finding.claim("pie_count", PRUNED).estimate
-    assert finding.tables["confusion"]["examples"].sum() == count
-    for _, part in finding.tables["shares"].groupby("attribute"):
+    assert tables["confusion"]["examples"].sum() == count
+    for _, part in tables["shares"].groupby("attribute"):
         assert part["pie_count"].sum() == count
         assert part["pie_count_null"].sum() == pytest.approx(finding.claim("pie_count_null", PRUNED).estimate)
 

@@ -33,6 +33,14 @@ def test_names_from_data_are_shown_and_never_run(source, page):
     assert "by hand <b>" in page.text("h1.")
 
 
+def test_every_number_of_the_prose_is_one_of_a_claim(page):
+    number = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+    made = {n for f in synthetic.audit().findings for c in f.claims for n in number.findall(c.text())}
+    said = number.findall(page.text("div.prose", outside="span.name").replace("−", "-"))
+    assert len(said) > 20
+    assert set(said) <= made
+
+
 def test_nothing_is_loaded_from_outside(source, page):
     assert not page.all("script")
     assert not page.all("iframe")

@@ -89,6 +89,16 @@ def test_a_write_that_fails_leaves_the_earlier_file(tmp_path, monkeypatch, audit
     assert contents(tmp_path) == before
 
 
+def test_a_reader_never_sees_half_a_file(tmp_path, audit):
+    paths = write(audit, tmp_path)
+    before = paths["report.html"].read_bytes()
+    with paths["report.html"].open("rb") as reader:
+        write(audit, tmp_path, title="Another title")
+        assert reader.read() == before
+    assert b"Another title" in paths["report.html"].read_bytes()
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+
+
 def test_table_names_cannot_leave_the_directory(tmp_path):
     audit = synthetic.audit()
     finding = replace(

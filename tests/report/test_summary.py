@@ -5,7 +5,7 @@ import pytest
 
 from remnant.finding import Audit, Finding
 from remnant.report.overview import Cell, overview
-from remnant.report.prose import Name, plain
+from remnant.report.prose import Name, listed, plain
 from remnant.report.summary import answers, claims_of, level_of, more_than_noise
 from tests.report import synthetic
 from tests.report.synthetic import PRUNED, claim
@@ -114,6 +114,14 @@ def test_the_verdict_in_words(p, expected):
     assert plain(answers(audit)[1].lead) == expected
 
 
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [(["b"], "b"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c"), (["a + x", "b", "c"], "a, then x; b and c")],
+)
+def test_schemes_are_listed(labels, expected):
+    assert plain(listed(labels)) == expected
+
+
 def test_many_schemes_of_both_kinds_are_not_listed():
     labels = [f"s{i}" for i in range(8)]
     claims = [claim("pie_count_p", label, 1e-5 if i % 2 else 0.9, scale="p") for i, label in enumerate(labels)]
@@ -156,7 +164,7 @@ def test_the_overview_has_a_row_for_each_scheme_and_no_empty_column():
     assert [name.text for name, _ in found.rows][:2] == ["Dense", "Magnitude pruning, sparsity 0.9"]
     assert "Times smaller" not in found.columns
     row = dict(zip(found.columns, found.rows[1][1], strict=True))
-    assert row["PIEs"] == Cell("60", "chance 19.5, more than noise")
+    assert row["PIEs"] == Cell("60", "chance 19.5\nmore than noise")
     assert row["Worst class, relative change"] == Cell("-5.00 %", "cat")
     assert dict(zip(found.columns, found.rows[0][1], strict=True))["Accuracy"] == Cell("93.21 %")
 

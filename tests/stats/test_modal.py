@@ -98,6 +98,13 @@ def test_many_models_and_classes_stay_exact():
         np.testing.assert_array_equal(modal_labels(votes).label, slow_modal(predictions, probability, tie))
 
 
+def test_close_probabilities_decide_between_many_models():
+    predictions = np.repeat([[0], [1]], 200, axis=0)
+    probability = np.full((400, 1, 2), 0.5)
+    probability[:, 0, 1] = 0.501
+    assert modal_labels(settled(predictions, probability, "most-probable")).label.tolist() == [1]
+
+
 def test_no_exemplars_against_itself():
     rng = np.random.default_rng(2)
     predictions = draw(rng, rng.dirichlet(np.ones(4), 100), 6)
@@ -119,14 +126,14 @@ def test_vote_distance_by_hand():
 def test_p_of_the_count_is_uniform_under_the_null():
     rng = np.random.default_rng(3)
     likely = rng.dirichlet(np.full(3, 0.6), 150)
-    for deal, common in ((relabelings, False), (swaps, True)):
+    for common in (False, True):
         p, excess = [], []
         for _ in range(250):
             first, second = draw(rng, likely, 9), draw(rng, likely, 9)
             if common:  # Pairs share most of their answers.
                 second = np.where(rng.random(first.shape) < 0.6, first, second)
             votes = tally(np.concatenate([first, second]))
-            ways = deal(9, 9, 199, rng) if deal is relabelings else deal(9, 199, rng)
+            ways = swaps(9, 199, rng) if common else relabelings(9, 9, 199, rng)
             null, _ = exemplar_counts(votes, ways.in_first, ~ways.in_first)
             observed = np.arange(18)[None] < 9
             count = exemplar_counts(votes, observed, ~observed)[0][0]
@@ -146,14 +153,14 @@ def test_intervals_of_the_count_cover():
     observed = np.arange(20) < 10
     for second in (likely, shifted):
         counts, errors = [], []
-        for _ in range(120):
+        for _ in range(200):
             votes = tally(np.concatenate([draw(rng, likely, 10), draw(rng, second, 10)]))
             counts.append(exemplar_counts(votes, observed[None], ~observed[None])[0][0])
             errors.append(half_sample_error(votes, observed, rng, paired=False, num=40))
         counts, errors = np.array(counts), np.array(errors)
         covered = np.abs(counts - counts.mean()) <= 2.262 * errors
         assert covered.mean() >= 0.93
-        assert np.mean(errors) == pytest.approx(np.std(counts), rel=0.35)
+        assert np.mean(errors) == pytest.approx(np.std(counts), rel=0.12)
 
 
 def test_counts_within_one_population_are_those_between_two_of_the_same_kind():

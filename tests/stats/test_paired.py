@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,8 @@ def test_exact_mcnemar_equals_that_of_statsmodels(b, c):
     if b + c == 0:
         assert np.isnan(mcnemar_exact(b, c))
         return
-    assert mcnemar_exact(b, c) == pytest.approx(mcnemar([[5, b], [c, 5]], exact=True).pvalue, abs=1e-12)
+    expected: Any = mcnemar([[5, b], [c, 5]], exact=True)
+    assert mcnemar_exact(b, c) == pytest.approx(expected.pvalue, abs=1e-12)
     assert mcnemar_exact(b, c) == mcnemar_exact(c, b)
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,8 @@ COUNTS = [(0, 10), (10, 10), (1, 3), (17, 60), (999, 10_000), (1, 1)]
 @pytest.mark.parametrize(("successes", "n"), COUNTS)
 def test_intervals_of_one_share_equal_those_of_statsmodels(successes, n):
     for ours, method in ((wilson, "wilson"), (clopper_pearson, "beta")):
-        np.testing.assert_allclose(ours(successes, n), proportion_confint(successes, n, method=method), atol=1e-10)
+        expected: Any = proportion_confint(successes, n, method=method)
+        np.testing.assert_allclose(ours(successes, n), expected, atol=1e-10)
 
 
 def test_difference_of_two_shares_equals_newcombe_1998():

@@ -121,7 +121,7 @@ def _claims(part: Part, tie: TieRule) -> list[Claim]:
 
     def claim(quantity: str, value: float, ends: tuple[float, float] | None, method: str, scale: str = "count"):
         low, high = ends or (None, None)
-        return Claim(quantity, scheme, value, low, high, num_trials, "trial", method, _SOURCE, scale)
+        return Claim(quantity, scheme, float(value), low, high, num_trials, "trial", method, _SOURCE, scale)
 
     around = (max(part.count - half, 0.0), part.count + half) if half > 0 else None
     excess = (part.count - null - half, part.count - null + half) if half > 0 else None

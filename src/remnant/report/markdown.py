@@ -26,7 +26,7 @@ def render(audit: Audit, *, heading: str | None = None) -> str:
     glance = overview(audit)
     if glance.columns:
         rows = [
-            [name.text, *(f"{cell.value or tables.ABSENT}{f' ({cell.note})' if cell.note else ''}" for cell in cells)]
+            [name.text, *(f"{cell.value or tables.ABSENT}{f' ({cell.note.replace(chr(10), chr(44) + chr(32))})' if cell.note else ''}" for cell in cells)]
             for name, cells in glance.rows
         ]
         parts.append(_grid(["Scheme", *glance.columns], rows, ["left"] + ["right"] * len(glance.columns)))

@@ -11,7 +11,7 @@ from remnant.report.summary import Claims, claims_of, level_of, more_than_noise
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: a value and, below it, what to hold it against."""
+    """A cell: a value and, in lines below it, what to hold it against."""
 
     value: str = ""
     note: str = ""
@@ -52,7 +52,7 @@ def _columns(claims: Claims, audit: Audit) -> dict[str, Callable[[str], Cell]]:
         if label not in verdict:
             return cell
         said = "more than noise" if verdict[label] else "not more than noise"
-        return Cell(cell.value, f"{cell.note}, {said}".removeprefix(", "))
+        return Cell(cell.value, f"{cell.note}\n{said}".strip())
 
     def classes(label: str) -> Cell:
         return _against_chance(claims, "significant_classes", "significant_classes_chance", label)

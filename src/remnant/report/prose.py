@@ -74,10 +74,12 @@ def p_value(claim: Claim | None) -> Sentence:
 
 
 def listed(labels: Sequence[str]) -> Sentence:
-    """Names of schemes as "A; B and C"."""
+    """Names of schemes as "A, B and C"; with semicolons where names have commas."""
+    names = [scheme(label) for label in labels]
+    comma = "; " if any("," in name.text for name in names) else ", "
     parts: list[str | Name] = []
-    for place, label in enumerate(labels):
+    for place, name in enumerate(names):
         if place:
-            parts.append(" and " if place == len(labels) - 1 else "; ")
-        parts.append(scheme(label))
+            parts.append(" and " if place == len(names) - 1 else comma)
+        parts.append(name)
     return tuple(parts)
