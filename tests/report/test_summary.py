@@ -116,7 +116,12 @@ def test_the_verdict_in_words(p, expected):
 
 @pytest.mark.parametrize(
     ("labels", "expected"),
-    [(["b"], "b"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c"), (["a + x", "b", "c"], "a, then x; b and c")],
+    [
+        (["b"], "b"),
+        (["a", "b"], "a and b"),
+        (["a", "b", "c"], "a, b and c"),
+        (["a + x", "b", "c"], "a, then x; b and c"),
+    ],
 )
 def test_schemes_are_listed(labels, expected):
     assert plain(listed(labels)) == expected

@@ -243,8 +243,8 @@ def plot(finding: Finding) -> Any:
         worst = part["relative_recall_difference"].to_numpy(float)
         if np.isfinite(worst).any():
             place = int(np.nanargmin(worst))
-            at = (change[place], height[place])
-            axes.annotate(str(part["class"].iloc[place]), at, (0, 7), textcoords="offset points", fontsize=8)
+            at = (change[place], row - 0.26)
+            axes.annotate(str(part["class"].iloc[place]), at, (-3, 4), textcoords="offset points", fontsize=8)
     axes.axvline(0, color="#777777", linewidth=0.8)
     axes.set_yticks(range(len(labels)), [short(label) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)

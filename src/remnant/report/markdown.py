@@ -26,7 +26,7 @@ def render(audit: Audit, *, heading: str | None = None) -> str:
     glance = overview(audit)
     if glance.columns:
         rows = [
-            [name.text, *(f"{cell.value or tables.ABSENT}{f' ({cell.note.replace(chr(10), chr(44) + chr(32))})' if cell.note else ''}" for cell in cells)]
+            [name.text, *(_with_note(cell.value or tables.ABSENT, cell.note) for cell in cells)]
             for name, cells in glance.rows
         ]
         parts.append(_grid(["Scheme", *glance.columns], rows, ["left"] + ["right"] * len(glance.columns)))
@@ -71,7 +71,9 @@ def _section(finding: Finding, labels: list[str]) -> str:
     if finding.tables:
         name, frame = next(iter(finding.tables.items()))
         shown = tables.table(frame, max_rows=_MOST_ROWS, max_columns=_MOST_COLUMNS)
-        rows = [[_cell(column, row) for column in shown.columns] for row in range(shown.shown)]
+        rows = [
+            [_with_note(column.cells[row], column.notes[row]) for column in shown.columns] for row in range(shown.shown)
+        ]
         sides = ["right" if column.numeric else "left" for column in shown.columns]
         if rows:
             lines.append(_grid([column.title for column in shown.columns], rows, sides))
@@ -84,9 +86,8 @@ def _section(finding: Finding, labels: list[str]) -> str:
     return "\n\n".join(lines)
 
 
-def _cell(column: tables.Column, row: int) -> str:
-    note = column.notes[row]
-    return f"{column.cells[row]} ({note})" if note else column.cells[row]
+def _with_note(value: str, note: str) -> str:
+    return f"{value} ({note})".replace("\n", ", ") if note else value
 
 
 def _grid(heads: list[str], rows: list[list[str]], sides: list[str]) -> str:

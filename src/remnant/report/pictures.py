@@ -103,7 +103,6 @@ def _figure(axes: Any) -> Any:
 
 def _name_schemes(figure: Any, labels: Collection[str]) -> None:
     """Exact labels of schemes, also over several lines, to names in tick labels and other texts."""
-    from matplotlib.text import Text
     from matplotlib.ticker import FixedFormatter, FuncFormatter
 
     def named(text: str) -> str:
@@ -118,9 +117,14 @@ def _name_schemes(figure: Any, labels: Collection[str]) -> None:
             texts = [label.get_text() for label in axis.get_ticklabels()]
             if [named(text) for text in texts] != texts:
                 axis.set_ticks(axis.get_ticklocs(), [named(text) for text in texts])
-    for text in figure.findobj(Text):
-        if text.get_text():
+        texts = [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        for text in texts + [text for legend in _legends(figure, axes) for text in legend.get_texts()]:
             text.set_text(named(text.get_text()))
+
+
+def _legends(figure: Any, axes: Any) -> list[Any]:
+    own = axes.get_legend()
+    return [*figure.legends, own] if own else list(figure.legends)
 
 
 def _close(figure: Any) -> None:
@@ -162,8 +166,7 @@ def _description(figure: Any) -> str:
     for axes in figure.axes:
         names = [axes.get_title(loc=side) for side in ("left", "center", "right")]
         names += [f"{name} axis: {text}" for name, text in (("x", axes.get_xlabel()), ("y", axes.get_ylabel())) if text]
-        legend = axes.get_legend()
-        if legend is not None:
+        for legend in _legends(figure, axes):
             names.append("series: " + ", ".join(text.get_text() for text in legend.get_texts()))
         if text := "; ".join(name for name in names if name):
             parts.append(text + ".")
