@@ -76,6 +76,15 @@ def test_failures_name_trial_and_cause_and_keep_the_rest(tmp_path):
     assert bad not in store
 
 
+def test_a_mistake_of_the_user_is_told_without_a_traceback_and_once(tmp_path):
+    seen = []
+    trials = plan.grid(Recipe("arrays:absent.npz", "mlp"), [], range(9))
+    with pytest.raises(RunError, match=r"9 trials are not finished; 0 are stored(.|\n)*3 x FileNotFoundError") as error:
+        run(trials, Store(tmp_path), engine="serial", root=str(tmp_path), progress=seen.append)
+    assert "Traceback" not in str(error.value)
+    assert len(seen) == 3
+
+
 def test_cohorts_share_a_recipe_and_keep_all_workers_busy(monkeypatch):
     monkeypatch.setattr(execute, "COHORT", 8)
     trials = plan.subsets(RECIPE, 40)

@@ -11,7 +11,8 @@ LABELS = np.arange(1000) % 10
 
 
 def masks(design: str, fraction: float, count: int = 40, seed: int = 0) -> np.ndarray:
-    return np.stack([plan.included(Subset(k, count, design, fraction, seed), LABELS) for k in range(count)])  # pyright: ignore
+    rows = plan.rows(count, design=design, fraction=fraction, seed=seed)
+    return np.stack([plan.included(row, LABELS) for row in rows])
 
 
 def test_a_grid_has_each_scheme_and_seed_once_and_the_dense_reference():
@@ -53,6 +54,12 @@ def test_stratified_subsets_take_the_same_number_of_every_class():
         assert np.bincount(LABELS[mask]).tolist() == [70] * 10
 
 
+@pytest.mark.parametrize("design", ["fixed", "bernoulli", "stratified", "pairs"])
+def test_trials_can_be_added_to_a_design(design):
+    """The first rows, and so their keys, do not depend on how many there are."""
+    assert plan.rows(20, design=design, fraction=0.5) == plan.rows(40, design=design, fraction=0.5)[:20]
+
+
 def test_pairs_are_complementary_halves():
     found = masks("pairs", 0.5)
     assert (found[0::2] ^ found[1::2]).all()
@@ -89,15 +96,15 @@ def test_examples_are_drawn_independently_of_each_other(design):
 
 @given(st.integers(20, 60), st.floats(0.2, 0.8), st.integers(0, 5))
 def test_a_subset_is_never_empty_nor_everything(number, fraction, seed):
-    mask = plan.included(Subset(0, 4, "fixed", fraction, seed), np.zeros(number, int))
+    mask = plan.included(Subset(0, "fixed", fraction, seed), np.zeros(number, int))
     assert 0 < mask.sum() < number
 
 
 @pytest.mark.parametrize("design", ["fixed", "bernoulli", "stratified", "balanced"])
 def test_a_subset_that_leaves_nothing_out_is_a_clear_error(design):
     def draw_all() -> None:
-        for index in range(20):
-            plan.included(Subset(index, 20, design, 0.9), np.zeros(1, int))
+        for row in plan.rows(20, design=design, fraction=0.9):
+            plan.included(row, np.zeros(1, int))
 
     with pytest.raises(ValueError, match="examples in and out, but .* takes 1 of 1|takes 0 of 1"):
         draw_all()

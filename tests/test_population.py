@@ -43,7 +43,7 @@ def fill(store: Store, trials, *, fingerprint="f00d", num=4) -> None:
 def test_a_population_is_loaded_from_a_store(tmp_path):
     store = Store(tmp_path)
     trials = [Trial(RECIPE, s, k) for s in (Dense(), Float16()) for k in range(2)]
-    trials += [Trial(RECIPE, seed=0, subset=Subset(0, 2))]
+    trials += [Trial(RECIPE, seed=0, subset=Subset(0))]
     fill(store, trials)
     loaded = populations.load(store)
     assert dict(loaded.sizes) == {"trial": 5, "example": 4, "class": 2, "train_example": 9, "encoding": 2}

@@ -58,7 +58,7 @@ def test_an_empty_store_misses_everything(store):
 
 
 def test_trials_are_restored_from_their_manifests(store):
-    trials = [TRIAL, Trial(RECIPE, MagnitudePruning(0.9), 2), Trial(RECIPE, seed=1, subset=Subset(1, 4))]
+    trials = [TRIAL, Trial(RECIPE, MagnitudePruning(0.9), 2), Trial(RECIPE, seed=1, subset=Subset(1))]
     for trial in reversed(trials):
         store.publish(trial, ARRAYS, RECORD)
     assert store.trials() == trials

@@ -68,6 +68,8 @@ def test_a_preset_is_changed_field_by_field():
         ({"recipe": RECIPE, "schemes": [{"kind": "magnitude-pruning", "sparsity": 1.5}]}, r"`schemes\[0\]`: .* 1.5"),
         ({"recipe": RECIPE, "subsets": {"trials": 1}}, "Expected `trials` >= 2"),
         ({"recipe": RECIPE, "subsets": {"trials": 9, "design": "fixd"}}, "Did you mean 'fixed'"),
+        ({"recipe": RECIPE, "subsets": 20}, r"Expected a table \[subsets\]"),
+        ({"recipe": {"preest": "digits-mlp"}}, "Did you mean 'preset'"),
         ({"recipe": RECIPE, "subsets": {"fraction": 0.5}}, r"In `subsets`: expected the keys \['trials'\]"),
     ],
 )

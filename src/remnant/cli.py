@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -197,7 +198,7 @@ def _catalogue() -> dict[str, dict[str, str]]:
         "analyses": {name: analysis(name).question for name in names("analysis", ANALYSES)},
         "architectures": dict(ARCHITECTURES),
         "datasets": dict(DATASETS),
-        "engines": dict.fromkeys(names("engine", ENGINES), ""),
+        "engines": {name: first_line(import_module(ENGINES[name].partition(":")[0])) for name in ENGINES},
         "recipes": {n: f"{r.architecture} on {r.dataset}" for n, r in RECIPES.items()},
         "schemes": {name: first_line(find("scheme", name, SCHEMES)) for name in names("scheme", SCHEMES)},
     }
@@ -218,6 +219,7 @@ class _Bar:
             TextColumn("[dim]{task.fields[note]}"),
             console=errors,
             disable=quiet,
+            transient=True,
         )
         self._task = self._progress.add_task(unit, total=None, rate="", note="")
         self._start, self._first = time.monotonic(), None

@@ -1,5 +1,6 @@
 """From a plan to a filled store: what is missing, in two waves, on any engine."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,6 +14,13 @@ from remnant.trial import Trial
 COHORT = 1
 """At most so many trials are handed out together. One, as long as the trials of a cohort train one after another:
 progress is then shown, and a killed worker loses, by single trials."""
+
+
+GIVE_UP = 3
+"""After so many failures and no success, what is wrong is taken to be wrong for all."""
+
+MISTAKES = ("ValueError:", "FileNotFoundError:", "remnant.registry.UnknownNameError:", "remnant.store.")
+"""Errors whose message is for the user: the traceback is left out, unless REMNANT_DEBUG is set."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +88,12 @@ def run(
                 failures.append(outcome)
             if progress is not None:
                 progress(Progress(finished, total, outcome, accuracy))
+            if len(failures) >= GIVE_UP and newly == 0:
+                break
         if failures:
             break
     if failures:
-        raise RunError(_explain(failures, total - finished))
+        raise RunError(_explain(failures, total - finished, finished))
     return newly
 
 
@@ -111,11 +121,19 @@ def _mean_accuracy(store: Store, cohort: Cohort) -> float:
     return sum(store.manifest(trial)["accuracy"]["test"] for trial in cohort) / len(cohort)
 
 
-def _explain(failures: list[Outcome], unfinished: int) -> str:
-    causes = Counter((f.error or "").strip().splitlines()[-1] for f in failures)
-    lines = [f"{unfinished} trials are not finished; all others are stored. Causes:"]
+def _cause(error: str) -> str:
+    """The last line of a traceback that is not indented: type and message."""
+    lines = [line for line in error.strip().splitlines() if line and not line.startswith(" ")]
+    return lines[-1] if lines else "no message"
+
+
+def _explain(failures: list[Outcome], unfinished: int, stored: int) -> str:
+    causes = Counter(_cause(f.error or "") for f in failures)
+    lines = [f"{unfinished} trials are not finished; {stored} are stored. Causes:"]
     lines += [f"  {count} x {cause}" for cause, count in causes.most_common(5)]
     first = failures[0]
     names = ", ".join(f"{t.key} ({t.scheme.label}, seed {t.seed})" for t in first.cohort[:3])
-    lines += [f"The first failure, in trial {names}:", (first.error or "").strip()[-3000:]]
+    lines.append(f"The first failure was in trial {names}.")
+    if any(not cause.startswith(MISTAKES) for cause in causes) or os.environ.get("REMNANT_DEBUG"):
+        lines.append((first.error or "").strip()[-3000:])
     return "\n".join(lines)

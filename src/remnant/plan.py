@@ -33,8 +33,14 @@ def subsets(
     """
     if num_trials < 2:
         raise ValueError(f"Expected `num_trials` >= 2 (examples must be in and out), but got {num_trials!r}.")
-    rows = [Subset(k, num_trials, design, fraction, seed) for k in range(num_trials)]  # pyright: ignore[reportArgumentType]
-    return [Trial(recipe, scheme, row.index, row) for scheme in dict.fromkeys(schemes) for row in rows]
+    made = rows(num_trials, design=design, fraction=fraction, seed=seed)
+    return [Trial(recipe, scheme, row.index, row) for scheme in dict.fromkeys(schemes) for row in made]
+
+
+def rows(count: int, *, design: str = "fixed", fraction: float = 0.7, seed: int = 0) -> list[Subset]:
+    """The first `count` rows of a design; a "balanced" one is made for that number of rows."""
+    whole = count if design == "balanced" else None
+    return [Subset(k, design, fraction, seed, whole) for k in range(count)]  # pyright: ignore[reportArgumentType]
 
 
 def with_parents(trials: Iterable[Trial]) -> tuple[list[Trial], list[Trial]]:
@@ -51,7 +57,7 @@ def included(subset: Subset, labels: NDArray[np.integer]) -> NDArray[np.bool_]:
 
     - "fixed": a fixed number of examples, drawn without replacement for each trial on its own
       (Feldman & Zhang 2020);
-    - "bernoulli": each example on its own coin (paper 000, Algorithm 1);
+    - "bernoulli": each example on its own coin (Dam et al. 2023, Algorithm 1);
     - "stratified": a fixed number from every class;
     - "pairs": trials 2i and 2i+1 hold complementary halves;
     - "balanced": every example is in the same number of trials (up to one), so none is never in or
@@ -96,17 +102,18 @@ def _pairs(subset: Subset, labels: NDArray) -> NDArray[np.bool_]:
 def _balanced(subset: Subset, labels: NDArray) -> NDArray[np.bool_]:
     # Rank the trials by a random number for each example: an example is in the trials of the
     # lowest ranks. Blocks of examples bound the memory; every trial remakes the same numbers.
+    assert subset.count is not None
     rng = _rng(subset, 0)
     bound = subset.fraction * subset.count
-    rows = []
+    parts = []
     for start in range(0, len(labels), 4096):
         size = min(4096, len(labels) - start)
         scores = rng.random((subset.count, size))
         rank = (scores < scores[subset.index]).sum(axis=0)
         # A fractional bound is met on average by rounding each example's number up or down.
         number_in = np.floor(bound + rng.random(size))
-        rows.append(rank < number_in)
-    return np.concatenate(rows)
+        parts.append(rank < number_in)
+    return np.concatenate(parts)
 
 
 _DESIGNS = {

@@ -1,7 +1,7 @@
 """A study: the trials that one STUDY.toml asks for."""
 
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from remnant import plan
 from remnant.fields import build
 from remnant.recipes import recipe as preset
 from remnant.registry import unknown
-from remnant.trial import Dense, Recipe, Scheme, Subset, Trial, scheme_from_dict
+from remnant.trial import Dense, Recipe, Scheme, Trial, scheme_from_dict
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SubsetPlan:
     def __post_init__(self) -> None:
         if self.trials < 2:
             raise ValueError(f"Expected `trials` >= 2, but got {self.trials!r}.")
-        Subset(0, self.trials, self.design, self.fraction, self.seed)  # pyright: ignore[reportArgumentType]
+        plan.rows(self.trials, design=self.design, fraction=self.fraction, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -93,22 +93,27 @@ def study_from_dict(data: dict[str, Any]) -> Study:
             raise unknown("key", name, known)
     if not isinstance(data.get("recipe"), dict):
         raise ValueError("Expected a table [recipe] with `dataset` and `architecture`, or with a `preset`.")
-    fields: dict[str, Any] = {"recipe": _recipe(data["recipe"])}
+    found: dict[str, Any] = {"recipe": _recipe(data["recipe"])}
     if "schemes" in data:
-        fields["schemes"] = _schemes(data["schemes"], "schemes")
+        found["schemes"] = _schemes(data["schemes"], "schemes")
     if "seeds" in data:
-        fields["seeds"] = _seeds(data["seeds"])
+        found["seeds"] = _seeds(data["seeds"])
     if "subsets" in data:
+        if not isinstance(data["subsets"], dict):
+            raise ValueError(f"Expected a table [subsets] with `trials`, but got subsets = {data['subsets']!r}.")
         subsets = dict(data["subsets"])
         if "schemes" in subsets:
             subsets["schemes"] = _schemes(subsets["schemes"], "subsets.schemes")
-        fields["subsets"] = build(SubsetPlan, subsets, "subsets")
-    return Study(**fields)
+        found["subsets"] = build(SubsetPlan, subsets, "subsets")
+    return Study(**found)
 
 
 def _recipe(data: dict[str, Any]) -> Recipe:
     data = dict(data)
     if "preset" not in data:
+        known = [f.name for f in fields(Recipe)]
+        if unknown_keys := [name for name in data if name not in known]:
+            raise ValueError(f"In `recipe`: {unknown('key', unknown_keys[0], [*known, 'preset'])}")
         return build(Recipe, data, "recipe")
     base = preset(data.pop("preset"))
     # Checked like any recipe, then only the named fields replace those of the preset.

@@ -61,7 +61,7 @@ class Recipe:
     validation: float = 0.0
     """Share of the training subset that is held out to choose a checkpoint."""
     checkpoint: Literal["last", "validation", "test-selected"] = "last"
-    """Which epoch's weights are kept. "test-selected" repeats a flaw of paper 000 and says so in reports."""
+    """Which epoch's weights are kept. "test-selected" repeats a flaw of Dam et al. (2023) and says so in reports."""
 
     def __post_init__(self) -> None:
         for name in ("optimizer", "schedule", "precision", "checkpoint"):
@@ -237,21 +237,25 @@ class Subset:
 
     index: int
     """Row of the design, from 0."""
-    count: int
-    """Number of rows of the design."""
     design: Literal["fixed", "bernoulli", "stratified", "pairs", "balanced"] = "fixed"
     """How examples are drawn; see `remnant.plan.included`."""
     fraction: float = 0.7
     """Expected share of training examples that are in the subset."""
     seed: int = 0
     """Seed of the whole design."""
+    count: int | None = None
+    """Number of rows of a "balanced" design. Rows of the others do not depend on it: trials can be added later."""
 
     def __post_init__(self) -> None:
         check_choice(self, "design")
         check(0 < self.fraction < 1, "fraction", "in (0, 1)", self.fraction)
-        check(0 <= self.index < self.count, "index", f"in [0, {self.count})", self.index)
+        check(self.index >= 0, "index", ">= 0", self.index)
         if self.design == "pairs" and self.fraction != 0.5:
             raise ValueError(f"Expected `fraction` = 0.5 with design='pairs', but got {self.fraction!r}.")
+        if self.design != "balanced":
+            check(self.count is None, "count", "to be None with a design that is not 'balanced'", self.count)
+        elif self.count is None or self.index >= self.count:
+            raise ValueError(f"Expected `count` above the index {self.index} with 'balanced', but got {self.count!r}.")
 
 
 @dataclass(frozen=True)

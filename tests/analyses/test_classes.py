@@ -50,6 +50,24 @@ def test_permutation_p_equals_that_of_scipy():
     np.testing.assert_allclose(run(found).to_frame()["permutation_p"], expected.pvalue)
 
 
+def test_permutation_p_of_pairs_equals_that_of_scipy():
+    found = population(schemes={"dense": 0.0, "static-int8": 0.0}, num_seeds=6)
+    first, second, overall = recalls(found, 6)
+    a, b = second - overall[6:, None], first - overall[:6, None]
+
+    def t(x, y, axis):
+        test: Any = stats.ttest_rel(x, y, axis=axis)
+        return np.abs(test.statistic)
+
+    expected = stats.permutation_test(
+        (a, b), t, permutation_type="samples", alternative="greater", n_resamples=1000, axis=0
+    )
+    table = run(found).to_frame()
+    np.testing.assert_allclose(table["permutation_p"], expected.pvalue)
+    paired: Any = stats.ttest_rel(a, b)
+    np.testing.assert_allclose(table["paired_p"], paired.pvalue)
+
+
 def test_nothing_changes_against_itself():
     found = population(num_seeds=5)
     found["logits"][5:] = found["logits"][:5].values

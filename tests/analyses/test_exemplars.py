@@ -78,6 +78,36 @@ def test_forgotten_examples_are_confirmed_and_come_first():
     assert (confirmed < "test-00010").mean() >= 0.9
 
 
+def test_examples_are_tested_by_the_exact_tests_of_scipy():
+    """q counts only examples whose votes allow p <= 0.05."""
+    found = population(schemes={"dense": 0.0, "static-int8": 0.6}, num_seeds=8)
+    predicted = found["logits"].values.argmax(axis=-1)
+    for null in ("free", "paired"):
+        finding = run(found, null=null, tie="lowest")
+        shown: Any = finding.tables["examples"].set_index("example")
+        slow, testable = [], []
+        for i in range(200):
+            votes = predicted[:, i] == stats.mode(predicted[:, i]).mode
+            first, second = votes[:8], votes[8:]
+            if null == "free":
+                table = [[first.sum(), 8 - first.sum()], [second.sum(), 8 - second.sum()]]
+                total = int(votes.sum())
+                extreme = [[min(total, 8), 8 - min(total, 8)], [max(total - 8, 0), 8 - max(total - 8, 0)]]
+                p, least = (float(np.asarray(stats.fisher_exact(t))[1]) for t in (table, extreme))
+            else:
+                lost, either = int((first & ~second).sum()), int((first != second).sum())
+                p = stats.binomtest(lost, either).pvalue if either else 1.0
+                least = stats.binomtest(0, either).pvalue if either else 1.0
+            slow.append(p)
+            testable.append(least <= 0.05)
+        q = np.full(200, np.nan)
+        q[testable] = stats.false_discovery_control(np.array(slow)[testable])
+        assert finding.tables["schemes"]["testable_examples"].iloc[0] == sum(testable)
+        index = [int(example.removeprefix("test-")) for example in shown.index]
+        np.testing.assert_allclose(shown["p"], np.array(slow)[index])
+        np.testing.assert_allclose(shown["q"], q[index])
+
+
 def test_confusion_and_shares_add_up():
     finding = run(population(schemes={"dense": 0.0, PRUNED: 1.0}))
     tables: Any = finding.tables

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
+from remnant import plan
 from remnant.analyses.long_tail import ANALYSIS, run
 from remnant.analyses.long_tail_tables import MEAN, PRIMARY, SAME_CLASS_MEAN
 from remnant.finding import Finding, NotApplicable
-from remnant.plan import included
 from remnant.stats.influence import influence
-from remnant.trial import Subset
 from tests.simulate import population
 
 PRUNED = "magnitude-pruning(sparsity=0.9)"
@@ -35,8 +34,8 @@ def with_design(simulated, design):
     mask = simulated["included"].values.copy()
     rows = np.flatnonzero(simulated["subset"].values >= 0)
     fraction = 0.5 if design == "pairs" else 0.7
-    for index, row in enumerate(rows):
-        mask[row] = included(Subset(index, len(rows), design, fraction), simulated["train_label"].values)
+    for row, subset in zip(rows, plan.rows(len(rows), design=design, fraction=fraction), strict=True):
+        mask[row] = plan.included(subset, simulated["train_label"].values)
     return simulated.assign(included=(("trial", "train_example"), mask))
 
 

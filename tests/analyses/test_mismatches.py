@@ -50,9 +50,13 @@ def test_noise_of_the_seeds_equals_loops():
     found = population(num_seeds=4, num_examples=50)
     predicted = found["logits"].values.argmax(axis=-1)[:4]
     slow = [np.mean(predicted[j] != predicted[k]) for j in range(4) for k in range(j)]
-    claim = run(found).claim("cie_rate_null", "dense")
+    finding = run(found)
+    claim = finding.claim("cie_rate_null", "dense")
     assert claim.estimate == pytest.approx(np.mean(slow))
     assert claim.unit == "trial"
+    right = predicted == found["label"].values
+    lost = [np.mean(right[j] & ~right[k]) for j in range(4) for k in range(4) if j != k]
+    assert finding.claim("cie_u_rate_null").estimate == pytest.approx(np.mean(lost))
 
 
 def test_kl_equals_that_of_scipy():

@@ -53,6 +53,14 @@ def test_two_pictures_share_no_id():
         assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg)) <= set(found)
 
 
+def test_ids_and_numbers_do_not_carry_the_last_digits_of_a_layout():
+    def draw(jitter):
+        return drawn(lambda axes: (axes.plot([0, 1 + jitter], "o-"), axes.set_position([0.1, 0.1, 0.8 + jitter, 0.8])))
+
+    assert draw(0) == draw(1e-13)
+    assert pictures._shorter("M -0.0000001 1.500000 L 2.345678 -1.0e-9 z") == "M 0 1.5 L 2.35 0 z"
+
+
 @pytest.mark.parametrize(
     ("colour", "expected"),
     [

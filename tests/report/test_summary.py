@@ -133,6 +133,18 @@ def test_many_schemes_of_both_kinds_are_not_listed():
     assert "the table below marks which" in text(audit_of(*claims, schemes=("dense", *labels)))
 
 
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, "1 class changes"), (0, "0 classes change"), (2, "2 classes change")]
+)
+def test_one_is_not_a_plural(count, expected):
+    quantities = {"significant_classes": count, "significant_classes_chance": 0.5, "significant_classes_q": 0}
+    claims = [claim(quantity, "b", value) for quantity, value in quantities.items()]
+    claims += [claim("pie_count", "b", count), claim("pie_count_null", "b", 3.5)]
+    said = text(audit_of(*claims))
+    assert expected in said
+    assert ("1 example (a PIE)" if count == 1 else f"{count} examples (PIEs)") in said
+
+
 def test_hard_examples_are_only_called_so_when_they_are():
     for on_pies, start in ((0.4, "Examples that were hard"), (0.95, "Not the examples that were hard")):
         claims = (

@@ -100,12 +100,19 @@ def audit(
     return Audit(tuple(findings), not_run, about(population))
 
 
+_TEST_SELECTED = (
+    "Checkpoints were chosen by their test accuracy (test-selected, as Dam et al. 2023 did): test accuracies are too "
+    "high, and differences between schemes hold the luck of that choice."
+)
+
+
 def about(population: xr.Dataset) -> dict[str, Any]:
     """Plain facts on a population and on where it was audited; see `remnant.finding.Audit.about`."""
     sizes, attrs = population.sizes, population.attrs
     facts: dict[str, Any] = {
         "dataset": attrs.get("dataset"),
         "recipe": attrs.get("recipe"),
+        "warning": _TEST_SELECTED if "test-selected" in str(attrs.get("recipe")) else None,
         "num_examples": sizes.get("example"),
         "num_train_examples": sizes.get("train_example"),
         "num_classes": sizes.get("class"),

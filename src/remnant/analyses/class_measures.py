@@ -8,13 +8,13 @@ from scipy import special
 
 from remnant.analyses.comparison import Comparison, Exchange
 from remnant.stats.multiplicity import benjamini_hochberg
-from remnant.stats.paired import paired_t, permuted_paired_t
+from remnant.stats.paired import paired_t
 from remnant.stats.rates import rate_by_group
 from remnant.stats.resampling import permutation_p
 from remnant.stats.two_sample import hedges_g, hedges_g_paired, permuted_welch, welch
 
 LEVEL = 0.05
-"""p up to which paper 002 calls a class significant."""
+"""p up to which Hooker et al. (2019) call a class significant."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Part:
 
     @property
     def significant(self) -> int:
-        """Number of slices with Welch's p <= 0.05, without correction, as in paper 002."""
+        """Number of slices with Welch's p <= 0.05, without correction, as in Hooker et al. (2019)."""
         return int((self.p <= LEVEL).sum())
 
 
@@ -98,21 +98,13 @@ def measure(
     overall, overall_after = right.mean(axis=1, keepdims=True), right_after.mean(axis=1, keepdims=True)
     first, second = recall - overall, recall_after - overall_after
     t, _, p = welch(second, first)
-    ways = exchange.rearrangements(comparison, num_permutations, rng)
-    observed = np.arange(ways.in_first.shape[1]) < comparison.num_first
-    # The observed arrangement goes through the same arithmetic as the others.
-    dealt = np.concatenate([observed[None], ways.in_first])
-    null_t, null_p = permuted_welch(first, second, dealt)
+    counts, count_p, by_permutation = _chance(comparison, exchange, first, second, num_permutations, rng)
     is_paired = exchange.kind == "paired"
-    if is_paired:
-        null_t = permuted_paired_t(first, second, dealt)
     paired_p = paired_t(second, first)[1] if is_paired else np.full(p.shape, np.nan)
-    counts = (null_p <= LEVEL).sum(axis=1)
     g, g_low, g_high = (hedges_g_paired if is_paired else hedges_g)(second, first)
     pairs = comparison.same_seeds
     ratios = _ratios(recall, recall_after, pairs)
     worst, interval = _worst(ratios, recall, recall_after, pairs=pairs, num_compared=num_compared or num)
-    defined = ~np.isnan(p)
     return Part(
         comparison=comparison,
         exchange=exchange,
@@ -128,19 +120,38 @@ def measure(
         q=benjamini_hochberg(p),
         paired_p=paired_p,
         paired_q=benjamini_hochberg(paired_p),
-        permutation_p=np.where(defined, permutation_p(np.abs(null_t[0]), np.abs(null_t[1:]), exact=ways.exact), np.nan),
+        permutation_p=np.where(np.isnan(p), np.nan, by_permutation),
         g=g,
         g_low=g_low,
         g_high=g_high,
-        null_counts=counts[1:],
-        count_p=float(permutation_p(counts[0], counts[1:], exact=ways.exact)),
+        null_counts=counts,
+        count_p=count_p,
         worst=worst,
         worst_interval=interval,
     )
 
 
+def _chance(
+    comparison: Comparison,
+    exchange: Exchange,
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    num_permutations: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], float, NDArray[np.float64]]:
+    """Numbers of significant slices over rearrangements, their p, and the permutation p of each slice."""
+    ways = exchange.rearrangements(comparison, num_permutations, rng)
+    observed = np.arange(ways.in_first.shape[1]) < comparison.num_first
+    # The observed arrangement goes through the same arithmetic as the others. Under exchanges within pairs,
+    # Welch's t rises with the difference of the means, as the paired t does: both give the same p.
+    t, p = permuted_welch(first, second, np.concatenate([observed[None], ways.in_first]))
+    counts, size = (p <= LEVEL).sum(axis=1), np.abs(t)
+    count_p = float(permutation_p(counts[0], counts[1:], exact=ways.exact))
+    return counts[1:], count_p, permutation_p(size[0], size[1:], exact=ways.exact)
+
+
 def _ratios(first: NDArray[np.float64], second: NDArray[np.float64], pairs: bool) -> NDArray[np.float64]:
-    """Equation 3 of paper 002: mean over models of compressed over reference accuracy, shape (slice,).
+    """Equation 3 of Hooker et al. (2019): mean over models of compressed over reference accuracy, shape (slice,).
 
     Over pairs of the same seed, or over all pairs of a compressed and a reference model where seeds
     differ. NaN where a reference model has accuracy 0.

@@ -27,7 +27,7 @@ def run(
     """Change of the accuracy of each class and group under each compressed scheme.
 
     Welch's t test on mean-shifted class accuracies and the relative recall difference are those of
-    paper 002; beside them what corrects for many tests and for chance.
+    Hooker et al. (2019); beside them what corrects for many tests and for chance.
 
     Parameters
     ----------

@@ -24,6 +24,7 @@ from remnant.stats.modal import TIE_RULES, TieRule
 
 QUESTION = "On which examples does the most frequent answer of a population of models change, beyond chance?"
 _SOURCE = "hooker2019what, section 2.3"
+_BY_PART = {"confusion": confusion_table, "shares": share_table, "examples": example_table}
 _TIES = {
     "most-probable": "ties to the label with the highest mean softmax probability",
     "lowest": "ties to the lowest class index",
@@ -79,22 +80,13 @@ def run(
         "accuracy": accuracy,
         "tie_rules": tie_table(parts),
         "reference_noise": noise_table(noise, reference, found[0].num_first),
-        "confusion": _joined([confusion_table(part, names) for part in parts]),
-        "shares": _joined([share_table(part, names) for part in parts]),
-        "examples": _joined([example_table(part, names) for part in parts]),
+        **{name: _joined([make(part, names) for part in parts]) for name, make in _BY_PART.items()},
     }
-    parameters = {
-        "reference": reference,
-        "tie": tie,
-        "null": null,
-        "num_permutations": num_permutations,
-        "most": most,
-        "seed": seed,
-    }
+    sampling = {"num_permutations": num_permutations, "most": most, "seed": seed}
     return Finding(
         analysis="exemplars",
         question=QUESTION,
-        parameters=parameters,
+        parameters={"reference": reference, "tie": tie, "null": null, **sampling},
         claims=(
             *_noise_claims(noise, reference, found[0].num_first),
             *(claim for part in parts for claim in (*_claims(part, tie), *_accuracy_claims(part, accuracy))),

@@ -179,9 +179,11 @@ def _rewrite(source: bytes, prefix: str, title: str, description: str) -> str:
         for child in list(parent):
             if child.tag.endswith(("metadata", "style")):
                 parent.remove(child)
-    referenced = set(re.findall(rb'(?:url\(#|href="#)([\w-]+)', source))
+    referenced = re.findall(r"(?:url\(#|href=\"#)([\w-]+)", source.decode())
+    # Matplotlib's ids hash coordinates with all their digits, of which the layout's last ones vary between runs.
+    ids = {old: f"{prefix}-{place}" for place, old in enumerate(dict.fromkeys(referenced))}
     for element in root.iter():
-        _rewrite_element(element, prefix, {name.decode() for name in referenced})
+        _rewrite_element(element, ids)
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     width = float(root.attrib["viewBox"].split()[2])
@@ -199,28 +201,26 @@ def _rewrite(source: bytes, prefix: str, title: str, description: str) -> str:
     return re.sub(r">\s+<", "><", text)
 
 
-def _rewrite_element(element: ElementTree.Element, prefix: str, referenced: set[str]) -> None:
+def _rewrite_element(element: ElementTree.Element, ids: dict[str, str]) -> None:
     for namespace in _NAMESPACES:
         element.tag = element.tag.removeprefix(namespace)
     attributes = {}
     for name, value in element.attrib.items():
         for namespace in _NAMESPACES:
             name = name.removeprefix(namespace)
-        if name == "id" and value not in referenced:
+        if (name == "id" and value not in ids) or (name == "transform" and value.startswith("rotate(-0 ")):
             continue
         if name == "id":
-            value = f"{prefix}-{value}"
+            value = ids[value]
         elif name == "href" and value.startswith("#"):
-            value = f"#{prefix}-{value[1:]}"
-        elif name == "transform" and value.startswith("rotate(-0 "):
-            continue
+            value = f"#{ids[value[1:]]}"
         elif name in ("d", "x", "y", "transform", "points"):
             value = _shorter(value)
         elif name in ("fill", "stroke"):
             value = _colour(value)
         elif name == "style":
             value = _css(value)
-        attributes[name] = re.sub(r"url\(#([\w-]+)\)", rf"url(#{prefix}-\1)", value)
+        attributes[name] = re.sub(r"url\(#([\w-]+)\)", lambda match: f"url(#{ids[match[1]]})", value)
     element.attrib.clear()
     element.attrib.update({name: value for name, value in attributes.items() if value or name == "d"})
 
@@ -267,5 +267,9 @@ def _colour(value: str) -> str:
 
 def _shorter(numbers: str) -> str:
     """Path data and transforms with two decimals, a hundredth of a point, instead of six."""
-    text = re.sub(r"-?\d+\.\d+(?:e-?\d+)?", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), numbers)
+    text = re.sub(
+        r"-?\d+\.\d+(?:e-?\d+)?",
+        lambda match: f"{round(float(match[0]), 2) + 0.0:.2f}".rstrip("0").rstrip("."),
+        numbers,
+    )
     return " ".join(text.split())

@@ -37,6 +37,14 @@ class Claims:
         """Labels of all schemes but "dense"."""
         return tuple(label for label in self.schemes if label != "dense")
 
+    def of_strongest(self, quantity: str) -> tuple[str, Claim] | None:
+        """The claim on `quantity` of the scheme that loses most right answers, among those that have one.
+
+        The first screen speaks of the same scheme in all its sentences, and no test is quoted for its result.
+        """
+        order = self.ranked("cie_u_rate") or self.ranked(quantity)
+        return next(((label, claim) for label, _ in order if (claim := self.get(quantity, label))), None)
+
     def ranked(self, quantity: str) -> list[tuple[str, Claim]]:
         """Compressed schemes and their claims on `quantity`, largest estimate first, equals in order of the audit."""
         claims = [(label, claim) for label in self.compressed if (claim := self.get(quantity, label))]
@@ -140,20 +148,23 @@ def _forgotten(claims: Claims) -> list[Sentence | None]:
 
 def _noise(claims: Claims) -> list[Sentence | None]:
     sentences: list[Sentence | None] = [_verdict(more_than_noise(claims))]
-    for label, _ in (claims.ranked("pie_excess") or claims.ranked("pie_count"))[:1]:
+    if found := claims.of_strongest("pie_count"):
+        label, count = found
         sentences += [
             sentence(
                 "Under ",
                 scheme(label),
                 ", the most frequent answer of the models changes on ",
-                claims.get("pie_count", label),
-                " examples (PIEs), where chance gives ",
+                count,
+                " example (a PIE)" if count.estimate == 1 else " examples (PIEs)",
+                ", where chance gives ",
                 _bare(claims.get("pie_count_null", label)),
                 ".",
             ),
             sentence("The excess is ", claims.get("pie_excess", label), p_value(claims.get("pie_count_p", label)), "."),
         ]
-    for label, _ in claims.ranked("cie_rate")[:1]:
+    if found := claims.of_strongest("cie_rate"):
+        label, rate = found
         sentences.append(
             sentence(
                 "Two dense models of different seeds disagree on ",
@@ -161,7 +172,7 @@ def _noise(claims: Claims) -> list[Sentence | None]:
                 " of the examples; a dense model and its counterpart under ",
                 scheme(label),
                 " on ",
-                claims.get("cie_rate", label),
+                rate,
                 ".",
             )
         )
@@ -195,13 +206,13 @@ def _verdict(verdict: dict[str, bool]) -> Sentence | None:
 
 def _payers(claims: Claims, audit: Audit) -> list[Sentence | None]:
     sentences: list[Sentence | None] = []
-    for label, on_pies in [(label, claims.get("accuracy_pie", label)) for label, _ in claims.ranked("pie_count")]:
-        on_all = claims.get("accuracy_all", label)
-        if on_pies is None or on_all is None:
-            continue
+    found = claims.of_strongest("accuracy_pie")
+    on_all = claims.get("accuracy_all", found[0]) if found else None
+    if found and on_all:
+        label, on_pies = found
         hard = on_pies.estimate < on_all.estimate
         start = "Examples that were hard already" if hard else "Not the examples that were hard already"
-        sentences.append(
+        sentences += [
             (
                 f"{start}: dense models are right on ",
                 Quote(on_pies, False),
@@ -210,10 +221,9 @@ def _payers(claims: Claims, audit: Audit) -> list[Sentence | None]:
                 ", on ",
                 Quote(on_all, False),
                 " of all examples.",
-            )
-        )
-        sentences.append(sentence("On PIEs that chance makes, it is ", claims.get("accuracy_pie_null", label), "."))
-        break
+            ),
+            sentence("On PIEs that chance makes, it is ", claims.get("accuracy_pie_null", label), "."),
+        ]
     return [*sentences, *_losers(claims, audit), *_tested(claims), *_long_tail(claims)]
 
 
@@ -241,44 +251,36 @@ def _losers(claims: Claims, audit: Audit) -> list[Sentence | None]:
 
 
 def _tested(claims: Claims) -> list[Sentence | None]:
-    for label, _ in claims.ranked("significant_classes")[:1]:
-        return [
-            sentence(
-                "Tested one by one, ",
-                claims.get("significant_classes", label),
-                " classes change otherwise under ",
-                scheme(label),
-                " than accuracy as a whole, where chance gives ",
-                _bare(claims.get("significant_classes_chance", label)),
-                "; corrected for many tests, the number is ",
-                claims.get("significant_classes_q", label),
-                ".",
-            )
-        ]
-    return []
+    found = claims.of_strongest("significant_classes")
+    if not found:
+        return []
+    label, count = found
+    return [
+        sentence(
+            "Tested one by one, ",
+            count,
+            " class changes otherwise under " if count.estimate == 1 else " classes change otherwise under ",
+            scheme(label),
+            " than accuracy as a whole, where chance gives ",
+            _bare(claims.get("significant_classes_chance", label)),
+            "; corrected for many tests, the number is ",
+            claims.get("significant_classes_q", label),
+            ".",
+        )
+    ]
 
 
 def _long_tail(claims: Claims) -> list[Sentence | None]:
-    # The scheme is chosen by what it loses, not by this test, so that its p-value keeps its meaning.
-    for label, _ in claims.ranked("cie_u_rate") or claims.ranked("long_tail_auc"):
-        auc, p = claims.get("long_tail_auc", label), claims.get("long_tail_p", label)
-        if auc is None or p is None:
-            continue
-        depend = "are not shown to depend more"
-        if p.estimate <= 0.05:
-            depend = f"depend {'more' if auc.estimate > 0.5 else 'less'}"
-        return [
-            (
-                "The examples that ",
-                scheme(label),
-                f" changes {depend} on single training examples than others of the same difficulty do "
-                "(area under the curve ",
-                Quote(auc),
-                *p_value(p),
-                ").",
-            )
-        ]
-    return []
+    found = claims.of_strongest("long_tail_auc")
+    p = claims.get("long_tail_p", found[0]) if found else None
+    if not found or not p:
+        return []
+    label, auc = found
+    depend = "are not shown to depend more"
+    if p.estimate <= 0.05:
+        depend = f"depend {'more' if auc.estimate > 0.5 else 'less'}"
+    how = f" changes {depend} on single training examples than others of the same difficulty do (area under the curve "
+    return [("The examples that ", scheme(label), how, Quote(auc), *p_value(p), ").")]
 
 
 def _saved(claims: Claims) -> list[Sentence | None]:

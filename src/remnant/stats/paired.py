@@ -30,25 +30,6 @@ def paired_t(first: ArrayLike, second: ArrayLike) -> tuple[NDArray, NDArray]:
     return t, 2 * special.stdtr(n - 1, -np.abs(t))
 
 
-def permuted_paired_t(first: ArrayLike, second: ArrayLike, in_first: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Student t of the pairs in every exchange of the two sides within pairs, shape (permutation, ...).
-
-    Parameters
-    ----------
-    first, second
-        Shape (pair, ...).
-    in_first
-        Shape (permutation, trial of first, then of second); see `remnant.stats.resampling.swaps`.
-    """
-    a, b = np.asarray(first, float), np.asarray(second, float)
-    n = len(a)
-    difference = (a - b).reshape(n, -1)
-    mean = np.where(in_first[:, :n], 1.0, -1.0) @ difference / n
-    variance = np.maximum((difference**2).sum(axis=0) - n * mean**2, 0) / (n - 1)
-    scale = (np.abs(a).max(axis=0) + np.abs(b).max(axis=0)).reshape(-1)
-    return studentized(mean, variance / n, scale).reshape(len(in_first), *a.shape[1:])
-
-
 def studentized(difference: NDArray, variance: NDArray, scale: NDArray | float = 1.0) -> NDArray[np.float64]:
     """difference / sqrt(variance), where 0 / 0 is 0 and x / 0 is infinite with the sign of x.
 
