@@ -1,11 +1,11 @@
 """What a user waits for every day: the import, the demo, an audit of stored trials."""
 
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -23,18 +23,20 @@ def importing() -> list[Row]:
 
 
 def demo() -> list[Row]:
-    """The whole demo, and the memory of its largest process."""
+    """The whole demo, and the memory of all its processes together."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "remnant.cli", "demo", "--out", folder], check=True, stdout=subprocess.DEVNULL
-        )
+        command = [sys.executable, "-m", "remnant.cli", "demo", "--out", folder]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        memory = 0.0
+        while process.poll() is None:
+            memory = max(memory, _memory_of_tree(process.pid))
+            time.sleep(0.5)
         seconds = time.perf_counter() - start
-    # ru_maxrss is the largest single process of all that ended, in KiB on Linux.
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    done = process.returncode == 0
     return [
-        Row("demo, time", seconds, "s", "<= 90 s on 2 cores", seconds <= 90),
-        Row("demo, memory of the largest process", memory, "GiB", "3 processes in 2 GiB", 3 * memory <= 2),
+        Row("demo, time", seconds, "s", "<= 90 s on 2 cores", done and seconds <= 90),
+        Row("demo, memory", memory, "GiB", "<= 2 GiB", done and memory <= 2),
     ]
 
 
@@ -80,6 +82,17 @@ def _fill(store: Store, num_examples: int = 10_000, num_train: int = 10_000) -> 
         }
         record = {"dataset": "bench", "footprint": {"bytes": encodings, **footprint}}
         store.publish(trial, {"predictions": predictions}, record)
+
+
+def _memory_of_tree(pid: int) -> float:
+    """Memory of a process and its children in GiB; pages that they share count once (Linux: Pss)."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        own = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 2**20
+        return own + sum(_memory_of_tree(int(child)) for child in children.read_text().split())
+    except (OSError, ProcessLookupError):
+        return 0.0
 
 
 def _import_seconds(module: str) -> float:

@@ -95,7 +95,7 @@ def test_list_names_everything_that_a_study_can_name(capsys):
     found = json.loads(capsys.readouterr().out)
     assert "magnitude-pruning" in found["schemes"]
     assert "digits" in found["datasets"]
-    assert "resnet20" in found["architectures"]
+    assert any(name.startswith("resnet") for name in found["architectures"])
     assert all(found["analyses"].values())
     main(["list", "schemes"])
     assert "static-int8" in capsys.readouterr().out

@@ -146,7 +146,7 @@ def test_one_is_not_a_plural(count, expected):
 
 
 def test_hard_examples_are_only_called_so_when_they_are():
-    for on_pies, start in ((0.4, "Examples that were hard"), (0.95, "Not the examples that were hard")):
+    for on_pies, start in ((0.4, "Examples that are hard"), (0.95, "Not the examples that are hard")):
         claims = (
             claim("pie_count", "b", 5),
             claim("accuracy_pie", "b", on_pies, scale="share"),

@@ -69,7 +69,7 @@ def answers(audit: Audit) -> tuple[Answer, ...]:
     claims = claims_of(audit)
     found = [
         _answer("What was forgotten?", _forgotten(claims), ("mismatches", "exemplars"), audit),
-        _answer("Is it more than noise?", _noise(claims), ("exemplars", "mismatches"), audit),
+        _answer("Is it more than noise?", _noise(claims, audit), ("exemplars", "mismatches"), audit),
         _answer("Who pays?", _payers(claims, audit), ("exemplars", "classes", "long_tail"), audit),
     ]
     saved = [said for said in _saved(claims) if said]
@@ -81,8 +81,9 @@ def answers(audit: Audit) -> tuple[Answer, ...]:
 def more_than_noise(claims: Claims) -> dict[str, bool]:
     """For each scheme with a PIE count against chance, whether the count is more than chance explains.
 
-    By the p-values of the schemes with Holm's correction for their number, at 0.05; where a scheme has
-    no p-value, whether the interval of the excess lies above 0.
+    By the p-values of the schemes with Holm's correction for their number, at 0.05, or by single PIEs that are
+    confirmed at a false-discovery rate of 5 %; where a scheme has no p-value, whether the interval of the excess
+    lies above 0.
 
     References
     ----------
@@ -94,6 +95,8 @@ def more_than_noise(claims: Claims) -> dict[str, bool]:
     for label, claim in claims.ranked("pie_excess"):
         if label not in verdict and claim.low is not None:
             verdict[label] = claim.low > 0
+    for label, claim in claims.ranked("pie_confirmed"):
+        verdict[label] = verdict.get(label, False) or claim.estimate > 0
     return {label: verdict[label] for label in claims.compressed if label in verdict}
 
 
@@ -146,8 +149,17 @@ def _forgotten(claims: Claims) -> list[Sentence | None]:
     return sentences
 
 
-def _noise(claims: Claims) -> list[Sentence | None]:
-    sentences: list[Sentence | None] = [_verdict(more_than_noise(claims))]
+ENOUGH = 8
+"""Models a side from which rearranged pairs can show an effect after correction for five schemes: the smallest
+p-value of n exchangeable pairs is 2 / 2**n."""
+
+
+def _noise(claims: Claims, audit: Audit) -> list[Sentence | None]:
+    verdict = more_than_noise(claims)
+    sentences: list[Sentence | None] = [_verdict(verdict)]
+    counts = [audit.about.get("schemes", {}).get(label) for label, more in verdict.items() if not more]
+    if any(isinstance(count, dict) and count.get("whole", ENOUGH) < ENOUGH for count in counts):
+        sentences.append(("There are too few models to tell; train more seeds.",))
     if found := claims.of_strongest("pie_count"):
         label, count = found
         sentences += [
@@ -211,7 +223,7 @@ def _payers(claims: Claims, audit: Audit) -> list[Sentence | None]:
     if found and on_all:
         label, on_pies = found
         hard = on_pies.estimate < on_all.estimate
-        start = "Examples that were hard already" if hard else "Not the examples that were hard already"
+        start = "Examples that are hard for dense models too" if hard else "Not the examples that are hard already"
         sentences += [
             (
                 f"{start}: dense models are right on ",
@@ -222,9 +234,16 @@ def _payers(claims: Claims, audit: Audit) -> list[Sentence | None]:
                 Quote(on_all, False),
                 " of all examples.",
             ),
-            sentence("On PIEs that chance makes, it is ", claims.get("accuracy_pie_null", label), "."),
+            _chance_pies(on_pies, claims.get("accuracy_pie_null", label)),
         ]
     return [*sentences, *_losers(claims, audit), *_tested(claims), *_long_tail(claims)]
+
+
+def _chance_pies(on_pies: Claim, by_chance: Claim | None) -> Sentence | None:
+    if by_chance is None:
+        return None
+    end = "." if by_chance.estimate > on_pies.estimate else ": that PIEs are hard is no sign of compression by itself."
+    return ("On PIEs that chance makes, it is ", Quote(by_chance), end)
 
 
 def _losers(claims: Claims, audit: Audit) -> list[Sentence | None]:
@@ -285,6 +304,8 @@ def _long_tail(claims: Claims) -> list[Sentence | None]:
 
 def _saved(claims: Claims) -> list[Sentence | None]:
     for label, size in claims.ranked("size_ratio")[:1]:
+        if size.estimate <= 1:
+            return [("No scheme takes fewer bytes than the dense model.",)]
         sentences: list[Sentence | None] = [
             ("The dense model takes ", Quote(size), " times the bytes of ", scheme(label), ", the smallest scheme.")
         ]
