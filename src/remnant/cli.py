@@ -102,8 +102,9 @@ def audit(
         return
     for key, fault in people.attrs["damaged"].items():
         errors.print(f"[yellow]left out[/yellow] {key}: {escape(fault)}")
-    for name, reason in result.not_run.items():
-        console.print(f"[dim]not run: {name}: {escape(reason)}[/dim]")
+    for reason in dict.fromkeys(result.not_run.values()):
+        names = ", ".join(name for name, other in result.not_run.items() if other == reason)
+        console.print(f"[dim]not run: {names}: {escape(reason)}[/dim]")
     console.print(f"{len(result.findings)} findings in {_duration(time.monotonic() - start)}.")
     for answer in answers(result):
         console.print(f"[bold]{escape(answer.question)}[/bold] {escape(plain(answer.lead))}", highlight=False)

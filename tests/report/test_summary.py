@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ LABELS = ("dense", "a(sparsity=0.1)", "b", "c")
 
 def audit_of(*claims, tables=None, not_run=None, schemes=LABELS):
     finding = Finding("exemplars", "?", {}, claims, tables or {})
-    return Audit((finding,), not_run or {}, {"schemes": {label: {"whole": 3} for label in schemes}})
+    return Audit((finding,), not_run or {}, {"schemes": {label: {"whole": 30} for label in schemes}})
 
 
 def sentences(audit):
@@ -192,3 +193,20 @@ def test_an_audit_without_claims_has_no_overview():
 
 def test_exact_labels_stay_with_the_names():
     assert Name("magnitude pruning at sparsity 0.9", PRUNED) in [p for s in sentences(synthetic.audit()) for p in s]
+
+
+@pytest.mark.parametrize(("models", "expected"), [(7, "too few models to tell"), (8, "no more than chance can")])
+def test_with_few_models_no_effect_is_not_called_none(models, expected):
+    made = audit_of(claim("pie_count", "b", 3), claim("pie_count_p", "b", 0.5, scale="p"))
+    made = replace(made, about={"schemes": {"dense": {"whole": models}, "b": {"whole": models}}})
+    assert expected in plain(answers(made)[1].lead)
+
+
+def test_a_confirmed_pie_is_more_than_noise():
+    made = audit_of(claim("pie_count_p", "b", 0.5, scale="p"), claim("pie_confirmed", "b", 1))
+    assert plain(answers(made)[1].lead).startswith("Yes")
+
+
+def test_nothing_saved_is_said_so():
+    made = audit_of(claim("size_ratio", "b", 1.0, scale="number"))
+    assert plain(answers(made)[-1].lead) == "No scheme takes fewer bytes than the dense model."

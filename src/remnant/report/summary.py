@@ -156,10 +156,11 @@ p-value of n exchangeable pairs is 2 / 2**n."""
 
 def _noise(claims: Claims, audit: Audit) -> list[Sentence | None]:
     verdict = more_than_noise(claims)
-    sentences: list[Sentence | None] = [_verdict(verdict)]
     counts = [audit.about.get("schemes", {}).get(label) for label, more in verdict.items() if not more]
-    if any(isinstance(count, dict) and count.get("whole", ENOUGH) < ENOUGH for count in counts):
-        sentences.append(("There are too few models to tell; train more seeds.",))
+    too_few = any(isinstance(count, dict) and count.get("whole", ENOUGH) < ENOUGH for count in counts)
+    sentences: list[Sentence | None] = [_verdict(verdict)]
+    if too_few and not any(verdict.values()):
+        sentences = [("There are too few models to tell: train more seeds.",)]
     if found := claims.of_strongest("pie_count"):
         label, count = found
         sentences += [
