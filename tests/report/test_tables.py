@@ -1,9 +1,10 @@
 import io
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from remnant.report import tables
@@ -38,7 +39,11 @@ def test_cells_are_printed_as_people_read_them(name, values, expected):
     assert cells(name, values) == expected
 
 
-@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=5), st.sampled_from("pxt"))
+@given(
+    st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=5),
+    st.sampled_from(["p", "x", "t", "share", "seed"]),
+)
+@example([0.0, math.inf], "p")
 def test_no_number_is_printed_as_nan_or_inf(values, name):
     assert not any(word in cell for cell in cells(name, values) for word in ("nan", "inf", "None"))
 

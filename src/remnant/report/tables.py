@@ -3,6 +3,7 @@
 import io
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,10 +140,14 @@ def _column(name: str, values: list[Any], bounds: tuple[list[Any], list[Any]] | 
     return Column(title(name), numeric, tuple(cells), tuple(exact), tuple(notes))
 
 
-def _number_format(name: str, values: np.ndarray) -> Any:
+def _number_format(name: str, values: np.ndarray) -> Callable[[float], str]:
     """A function from a number of the column `name` to its text."""
+    show = _finite_format(name, values[np.isfinite(values)])
+    return lambda value: show(value) if math.isfinite(value) else "∞" if value > 0 else "-∞"
+
+
+def _finite_format(name: str, finite: np.ndarray) -> Callable[[float], str]:
     words = set(re.split(r"[_\W]+", name.lower()))
-    finite = values[np.isfinite(values)]
     whole = bool(np.all(finite == np.round(finite)))
     largest = float(np.abs(finite).max()) if finite.size else 0.0
     if words & _IDENTIFIERS and whole:
@@ -152,12 +157,12 @@ def _number_format(name: str, values: np.ndarray) -> Any:
     if words & _SHARES and largest <= 1 and not words & {"ratio", "t"}:
         return lambda value: format_value(value, "share")
     if whole and largest < 1e15:
-        return lambda value: _finite(value, lambda v: f"{v:,.0f}")
+        return lambda value: f"{value:,.0f}"
     # Three figures of the largest number decide the decimals of the column, so that points align.
     decimals = min(max(2 - math.floor(math.log10(largest)), 0), 6) if largest > 0 else 0
     if largest >= 1e9 or 0 < largest < 1e-4:
-        return lambda value: _finite(value, lambda v: f"{v:.3g}")
-    return lambda value: _finite(value, lambda v: _fixed(v, decimals))
+        return lambda value: f"{value:.3g}"
+    return lambda value: _fixed(value, decimals)
 
 
 def _fixed(value: float, decimals: int) -> str:
@@ -165,12 +170,6 @@ def _fixed(value: float, decimals: int) -> str:
     if value != 0 and float(text.replace(",", "")) == 0:
         return f"{value:.1g}"
     return text
-
-
-def _finite(value: float, show: Any) -> str:
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    return show(value)
 
 
 def _text(value: Any) -> str:
