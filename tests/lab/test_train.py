@@ -19,6 +19,12 @@ def digits() -> data.Dataset:
     return data.load("digits")
 
 
+def pixels() -> torch.Tensor:
+    images = digits().train.images
+    assert isinstance(images, torch.Tensor)
+    return images
+
+
 def model(recipe: Recipe = RECIPE, seed: int = 0) -> nn.Module:
     return build(recipe.architecture, digits().input_shape, 10, Trial(recipe, seed=seed).rng("init"))
 
@@ -111,9 +117,7 @@ def test_one_step_of_sgd_is_the_textbook_update():
     recipe = replace(RECIPE, steps=1, batch_size=4, schedule="constant", weight_decay=0.01, learning_rate=0.1)
     indices = np.arange(4)
     expected = model(recipe)
-    loss = nn.functional.cross_entropy(
-        expected(normalize(digits(), digits().train.images[:4])), digits().train.labels[:4]
-    )
+    loss = nn.functional.cross_entropy(expected(normalize(digits(), pixels()[:4])), digits().train.labels[:4])
     loss.backward()
     with torch.no_grad():
         for p in expected.parameters():
@@ -188,7 +192,7 @@ def test_an_empty_subset_is_a_clear_error():
 
 
 def test_normalized_images_have_zero_mean_and_unit_deviation():
-    images = normalize(digits(), digits().train.images)
+    images = normalize(digits(), pixels())
     assert images.dtype == torch.float32
     assert abs(images.mean().item()) < 1e-4
     assert images.std().item() == pytest.approx(1, abs=1e-3)

@@ -171,11 +171,10 @@ def accuracy(model: nn.Module, dataset: Dataset, split: str, indices: np.ndarray
 def _batches(indices: np.ndarray, size: int, number: int, order: np.random.Generator) -> Iterator[Tensor]:
     """`number` batches; each epoch has its own order and leaves out what does not fill a batch."""
     per_epoch = len(indices) // size
-    for step in range(number):
-        if step % per_epoch == 0:
-            shuffled = torch.from_numpy(indices[order.permutation(len(indices))])
-        position = step % per_epoch * size
-        yield shuffled[position : position + size]  # pyright: ignore[reportPossiblyUnbound]
+    for first in range(0, number, per_epoch):
+        shuffled = torch.from_numpy(indices[order.permutation(len(indices))])
+        for position in range(min(per_epoch, number - first)):
+            yield shuffled[position * size : (position + 1) * size]
 
 
 @contextmanager
