@@ -36,7 +36,9 @@ class Claim:
     citation: str = ""
     """Key in docs/refs.bib, with the equation or table."""
     scale: str = "count"
-    """How to print the value: "count", "share", "number", "p"."""
+    """How to print the value: "count", "share", "points" (a difference of shares), "number", "p"."""
+    detail: str = ""
+    """Which one it is, where the estimate is that of one of many: the worst class, group, ..."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.estimate):
@@ -54,6 +56,8 @@ def format_value(value: float, scale: str) -> str:
     """A number as reports print it; `scale` as in `Claim.scale`."""
     if scale == "share":
         return f"{round(100 * value, 2) + 0.0:.2f} %"  # + 0.0: no "-0.00 %"
+    if scale == "points":
+        return f"{round(100 * value, 2) + 0.0:+.2f} points".replace("+0.00", "0.00")
     if scale == "p":
         return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
     if scale == "count":
@@ -195,8 +199,14 @@ class Audit:
     not_run: dict[str, str]
     """Name of an analysis that could not be asked, to the reason."""
     about: dict[str, Any]
-    """Plain facts on the population: `dataset`, `recipe`, `num_examples`, `num_train_examples`, `num_classes`,
+    """Plain facts on the population: `dataset`, `recipe`, `reference` (label of what the others are compared with),
+    `inputs` and `matching` (files of models made elsewhere), `num_examples`, `num_train_examples`, `num_classes`,
     `classes`, `schemes` (label to number of trials on the whole set and on subsets), `versions`, `machine`."""
+
+    @property
+    def reference(self) -> str:
+        """Label of what the others are compared with."""
+        return str(self.about.get("reference", "dense"))
 
     def finding(self, analysis: str) -> Finding | None:
         """The finding of an analysis, or None if it was not run."""

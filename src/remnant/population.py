@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from remnant.stats.agreement import top_class
 from remnant.store import DamagedError, MissingError, Store, unpack_text
 from remnant.trial import Recipe, Trial, to_dict
 
 SCHEMA: dict[str, tuple[tuple[str, ...], str]] = {
     "logits": (("trial", "example", "class"), "f"),
+    "prediction": (("trial", "example"), "iu"),
     "label": (("example",), "iu"),
     "train_label": (("train_example",), "iu"),
     "train_prediction": (("trial", "train_example"), "iu"),
@@ -28,10 +30,14 @@ SCHEMA: dict[str, tuple[tuple[str, ...], str]] = {
     "flops": (("trial",), "iuf"),
     "effective_flops": (("trial",), "iuf"),
     "latency": (("trial",), "f"),
+    "text": (("example",), "OUT"),
+    "option": (("example", "class"), "OUT"),
+    "num_options": (("example",), "iu"),
 }
 """Variable to its dimensions and the kinds of its dtype.
 
-- `logits`: outputs before the softmax, float32 evaluation on the test examples.
+- `logits`: outputs before the softmax on the test examples, or log-probabilities.
+- `prediction`: predicted class, where only answers are known; populations with `logits` do without.
 - `label`, `train_label`: index of the true class.
 - `train_prediction`, `train_correct`: predicted class of every training example, in the subset or not.
 - `train_margin`: logit of the true class minus the highest other logit; > 0 iff right.
@@ -39,7 +45,12 @@ SCHEMA: dict[str, tuple[tuple[str, ...], str]] = {
 - `parameters`, `nonzeros`: numbers of weights and of those that are not 0.
 - `bytes`: size by stated encoding. `flops`, `effective_flops`: 2 x multiply-accumulates of one
   example, all and with zero weights left out. `latency`: measured seconds per example.
+- `text`: what the model was asked, where inputs are texts. `option`, `num_options`: the answers to choose
+  from where each example has its own; "" where an example has fewer, with the logit `NO_OPTION`.
 """
+
+NO_OPTION = -1e4
+"""Logit of an answer that an example does not offer."""
 
 COORDS: dict[str, tuple[str, ...]] = {
     "seed": ("trial",),
@@ -144,9 +155,14 @@ def check(population: xr.Dataset) -> xr.Dataset:
 
 
 def schemes(population: xr.Dataset) -> list[str]:
-    """Labels of the schemes of the population: "dense" first, then in order of first appearance."""
+    """Labels of the schemes of the population: the reference first, then in order of first appearance."""
     found = list(dict.fromkeys(population["scheme"].values.tolist()))
-    return sorted(found, key=lambda label: label != "dense")
+    return sorted(found, key=lambda label: label != reference_of(population))
+
+
+def reference_of(population: xr.Dataset) -> str:
+    """Label of what the others are compared with: `attrs["reference"]`, else "dense"."""
+    return str(population.attrs.get("reference", "dense"))
 
 
 def whole(population: xr.Dataset, scheme: str | None = None) -> xr.Dataset:
@@ -160,11 +176,13 @@ def subsets(population: xr.Dataset, scheme: str | None = None) -> xr.Dataset:
 
 
 def predictions(population: xr.Dataset) -> np.ndarray:
-    """Predicted class of each trial and test example, shape (trial, example), int64.
+    """Predicted class of each trial and test example, shape (trial, example), integers.
 
-    The first class wins among equal logits.
+    The first class wins among equal logits. Where only answers are known, they are given as they are.
     """
-    return population["logits"].values.argmax(axis=-1)
+    if "logits" not in population and "prediction" in population:
+        return population["prediction"].values
+    return top_class(population["logits"].values)
 
 
 def groups(population: xr.Dataset) -> dict[str, np.ndarray]:
@@ -190,9 +208,9 @@ def paired(a: xr.Dataset, b: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
             raise SchemaError(f"Expected both populations to have the dimension `{dim}`, but one has not.")
         if dim != "seed" and dim not in a.dims:
             continue
-        left, right = a[dim].values.tolist(), b[dim].values.tolist()
-        if left == right:
+        if np.array_equal(a[dim].values, b[dim].values):
             continue
+        left, right = a[dim].values.tolist(), b[dim].values.tolist()
         only_a, only_b = sorted(set(left) - set(right)), sorted(set(right) - set(left))
         if only_a or only_b:
             raise SchemaError(
@@ -264,16 +282,18 @@ def _select(population: xr.Dataset, keep: np.ndarray, scheme: str | None) -> xr.
         keep = keep & (population["scheme"].values == scheme)
     order = np.flatnonzero(keep)
     order = order[np.argsort(population["seed"].values[order], kind="stable")]
+    if len(order) and np.array_equal(order, np.arange(order[0], order[0] + len(order))):
+        return population.isel(trial=slice(int(order[0]), int(order[0]) + len(order)))  # a view: logits may be large
     return population.isel(trial=order)
 
 
 def _check_ids(population: xr.Dataset, dim: str) -> None:
     if dim not in population.coords:
         raise SchemaError(f"Expected `{dim}` to have ids as its coordinate, but it has none.")
-    values = population[dim].values
-    unique, counts = np.unique(values, return_counts=True)
-    if len(unique) != len(values):
-        raise SchemaError(f"Expected unique `{dim}` ids, but these come more than once: {_few(unique[counts > 1])}.")
+    index = population.indexes[dim]
+    if not index.is_unique:
+        twice = index[index.duplicated()].unique().tolist()
+        raise SchemaError(f"Expected unique `{dim}` ids, but these come more than once: {_few(twice)}.")
 
 
 def _check_labels(population: xr.Dataset) -> None:
@@ -282,13 +302,13 @@ def _check_labels(population: xr.Dataset) -> None:
     num_classes = population.sizes["class"]
     if num_classes < 2:
         raise SchemaError(f"Expected at least 2 classes, but got {num_classes}: nothing can be forgotten between them.")
-    for name, dim in (("label", "example"), ("train_label", "train_example")):
+    for name in ("label", "train_label", "prediction"):
         if name not in population:
             continue
         values = population[name].values
-        wrong = (values < 0) | (values >= num_classes)
-        if wrong.any():
-            ids = population[dim].values[wrong]
+        if values.size and (values.min() < 0 or values.max() >= num_classes):
+            wrong = (values < 0) | (values >= num_classes)
+            ids = population[population[name].dims[-1]].values[np.nonzero(wrong)[-1]]
             raise SchemaError(
                 f"Expected `{name}` in [0, {num_classes}), but {wrong.sum()} lie outside "
                 f"(value {values[wrong][0]} at {str(ids[0])!r})."

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from remnant.analyses import ANALYSES, about, analysis, audit
+from remnant.analyses import ANALYSES, FILE_ANALYSES, STORE_ANALYSES, about, analysis, audit
 from remnant.finding import Audit
 from remnant.population import SchemaError
 from remnant.registry import UnknownNameError
@@ -29,7 +29,18 @@ def test_what_a_population_cannot_answer_is_named_with_the_reason():
     assert "no `included`" in result.not_run["memorization"]
     assert "train subset trials" in result.not_run["memorization"]
     assert "memorization" not in {finding.analysis for finding in result.findings}
-    assert {finding.analysis for finding in result.findings} | set(result.not_run) == set(ANALYSES)
+    assert {finding.analysis for finding in result.findings} | set(result.not_run) == set(STORE_ANALYSES)
+
+
+def test_every_analysis_is_asked_of_stores_or_of_files():
+    assert set(STORE_ANALYSES) | set(FILE_ANALYSES) == set(ANALYSES)
+
+
+def test_models_made_elsewhere_are_asked_other_questions():
+    found = population().drop_vars(["included", "train_correct", "bytes"])
+    found.attrs |= {"reference": "dense", "inputs": []}
+    result = audit(found)
+    assert {finding.analysis for finding in result.findings} | set(result.not_run) == set(FILE_ANALYSES)
 
 
 def test_an_analysis_that_does_not_apply_leaves_the_others():

@@ -7,6 +7,7 @@ from scipy import stats
 from remnant.analyses.classes import run
 from remnant.finding import NotApplicable
 from tests import simulate
+from tests.analyses import file_populations
 
 PRUNED = "magnitude-pruning(sparsity=0.9)"
 
@@ -173,3 +174,18 @@ def test_sides_of_other_seeds_use_all_pairs():
 def test_one_model_is_refused():
     with pytest.raises(NotApplicable, match="at least 2 models"):
         run(population(num_seeds=1))
+
+
+def test_answers_alone_are_enough():
+    one, two = (run(file_populations.population(sides={"net": 4, "a": 4}, logits=found)) for found in (True, False))
+    assert one.claims == two.claims
+    claim = two.claim("worst_class_change")
+    worst = two.to_frame().set_index("class")["relative_recall_difference"]
+    assert claim.detail == worst.idxmin()
+    assert two.claim("worst_group_change").detail in ("site = A", "site = B")
+    assert "seed" not in claim.method
+
+
+def test_a_single_pair_of_files_is_told_what_it_needs():
+    with pytest.raises(NotApplicable, match="several models a side"):
+        run(file_populations.population())

@@ -104,6 +104,27 @@ def test_measurements_are_no_groups():
     assert found == {"site": ("A", "B"), "number": ("0", "1", "2")}
 
 
+def test_levels_are_those_of_sorted_texts(monkeypatch):
+    """In blocks and without copies of all texts, the same levels and order as numpy.unique on texts."""
+    monkeypatch.setattr("remnant.analyses.comparison._ROWS", 150)
+    population, n = simulate.population(rng(), num_examples=600, num_seeds=1), 600
+    columns = {
+        "object": np.array([f"level {i % 7}" for i in range(n)], object),
+        "text": np.array(["b", "a", "ccc"])[np.arange(n) // 250],
+        "number": np.arange(n) % 12,
+        "half": (np.arange(n) % 3) / 2,
+        "flag": np.arange(n) % 2 == 0,
+    }
+    population = population.assign_coords({f"group_{name}": ("example", c) for name, c in columns.items()})
+    many = {"group_id": ("example", np.arange(n)), "group_name": ("example", np.arange(n).astype(str))}
+    found = {group.name: group for group in attributes(population.assign_coords(many))}
+    assert set(found) == {"site", *columns}
+    for name, values in columns.items():
+        levels, index = np.unique(values.astype(str), return_inverse=True)
+        assert found[name].levels == tuple(levels.tolist())
+        np.testing.assert_array_equal(found[name].index, index)
+
+
 def test_mean_claims_have_an_interval_where_there_is_spread():
     claim = mean_claim("q", "s", np.array([0.0, 0.02]), "pair", method="mean")
     assert (claim.low, claim.n, claim.unit) == (0.0, 2, "pair")

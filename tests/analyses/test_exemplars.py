@@ -8,6 +8,7 @@ from remnant.analyses.exemplars import run
 from remnant.finding import NotApplicable
 from remnant.population import SchemaError
 from tests import simulate
+from tests.analyses import file_populations
 
 PRUNED = "magnitude-pruning(sparsity=0.9)"
 
@@ -179,3 +180,34 @@ def test_two_classes_and_two_models_are_enough():
     claims = quantities(finding)
     assert claims["pie_count_p"].estimate >= 1 / 3
     assert not any(quantity.startswith("top") for quantity in claims)
+
+
+def test_answers_alone_give_the_same_counts_where_no_tie_needs_probabilities():
+    whole, alone = (file_populations.population(sides={"net": 5, "a": 5}, logits=found) for found in (True, False))
+    one, two = run(whole, tie="highest"), run(alone, tie="highest")
+    kept = [claim for claim in one.claims if not claim.quantity.startswith("top4")]
+    assert kept == list(two.claims)
+    by_default = run(alone)
+    assert by_default.parameters["tie"] == "lowest"
+    assert by_default.tables["tie_rules"]["tie"].tolist() == ["lowest", "highest"]
+    assert any("no `logits`" in caveat for caveat in by_default.caveats)
+    with pytest.raises(NotApplicable, match="tie='most-probable' needs"):
+        run(alone, tie="most-probable")
+
+
+def test_files_of_texts_show_the_texts():
+    finding = run(file_populations.population(sides={"net": 4, "a": 4}, text=True))
+    (exhibit, *_) = finding.galleries["PIEs: a"]
+    assert exhibit.lines[0].startswith("text: question")
+    assert exhibit.lines[1].startswith("true: class")
+    assert ": answer" in exhibit.lines[2]
+    assert finding.tables["examples"]["text"].str.startswith("question").all()
+    assert not run(file_populations.population(sides={"net": 4, "a": 4})).galleries
+
+
+def test_models_that_are_all_the_same_have_no_exemplars():
+    found = file_populations.population(sides={"net": 2, "a": 2})
+    found["logits"][:] = found["logits"][0].values
+    finding = run(found)
+    assert finding.claim("pie_count").estimate == finding.claim("pie_count_null").estimate == 0
+    assert finding.tables["schemes"]["testable_examples"].tolist() == [0]

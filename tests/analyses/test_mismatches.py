@@ -2,12 +2,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
+from statsmodels.stats.proportion import proportion_confint
 
 from remnant.analyses.mismatches import run
 from remnant.finding import NotApplicable
 from remnant.population import SchemaError
+from remnant.stats.rates import newcombe_paired
 from tests import simulate
+from tests.analyses import file_populations
 
 PRUNED = "magnitude-pruning(sparsity=0.9)"
 
@@ -146,6 +149,150 @@ def test_other_seeds_are_refused():
         run(population(num_seeds=3).isel(trial=[0, 1, 2, 3, 4]))
     with pytest.raises(NotApplicable, match="compressed scheme"):
         run(population(schemes={"dense": 0.0}))
+
+
+def test_intervals_of_one_pair_are_over_its_examples():
+    """Wilson's by statsmodels, the t interval of the mean and the order statistics by SciPy."""
+    population = file_populations.population(num_examples=1000)
+    predicted, label = population["logits"].values.argmax(axis=-1), population["label"].values
+    claims = quantities(run(population), "net-int8")
+    lost = int(((predicted[0] == label) & (predicted[1] != label)).sum())
+    wilson: Any = proportion_confint(lost, 1000, method="wilson")
+    assert (claims["cie_u_rate"].low, claims["cie_u_rate"].high) == (pytest.approx(wilson[0]), pytest.approx(wilson[1]))
+    kl = stats.entropy(*special.softmax(population["logits"].values.astype(float), axis=-1), axis=-1)
+    low, high = stats.t.interval(0.95, 999, kl.mean(), stats.sem(kl))
+    assert (claims["kl_mean"].low, claims["kl_mean"].high) == (pytest.approx(low), pytest.approx(high))
+    for percent in (50, 90, 99):
+        expected: Any = stats.quantile_test(kl, p=percent / 100)
+        interval = expected.confidence_interval()
+        claim = claims[f"kl_p{percent}"]
+        assert (claim.low, claim.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+        assert claim.citation.startswith("wilks1948order")
+    assert {claims[name].n for name in ("kl_mean", "kl_p50", "kl_max", "net_accuracy_change")} == {1000}
+    assert claims["net_accuracy_change"].text().count("points") == 3
+
+
+def test_too_few_examples_for_a_percentile_leave_its_interval_out():
+    claims = quantities(run(file_populations.population(num_examples=100)), "net-int8")
+    assert claims["kl_p99"].low is claims["kl_p99"].high is None
+    assert "too few examples" in claims["kl_p99"].method
+    assert claims["kl_p50"].low is not None
+
+
+def test_intervals_of_one_pair_cover_under_the_null():
+    """Two models of one process: the net change is 0; the true shares are those of a very large test set."""
+    truth = quantities(run(file_populations.population(99, num_examples=100_000)), "net-int8")
+    names = ("cie_rate", "cie_u_rate", "cie_w_rate", "kl_mean", "kl_p50", "kl_p90", "gross_accuracy_change")
+    covered, p = dict.fromkeys((*names, "net_accuracy_change"), 0), []
+    for seed in range(60):
+        claims = quantities(run(file_populations.population(seed)), "net-int8")
+        for name in names:
+            covered[name] += claims[name].low <= truth[name].estimate <= claims[name].high
+        covered["net_accuracy_change"] += claims["net_accuracy_change"].low <= 0 <= claims["net_accuracy_change"].high
+        p.append(claims["mcnemar_p"].estimate)
+    assert all(count >= 51 for count in covered.values()), covered
+    assert np.mean(np.array(p) <= 0.05) <= 0.1
+
+
+def test_tables_of_one_pair_hold_the_intervals_of_its_claims():
+    finding = run(file_populations.population())
+    claims, row = quantities(finding, "net-int8"), finding.to_frame().iloc[0]
+    for kind in ("cie", "cie_u", "cie_c", "cie_w"):
+        claim = claims[f"{kind}_rate"]
+        assert (row[f"{kind}_rate_low"], row[f"{kind}_rate_high"]) == (claim.low, claim.high)
+    net = claims["net_accuracy_change"]
+    assert (row["net_accuracy_change"], row["net_low"], row["net_high"]) == (net.estimate, net.low, net.high)
+    accuracies = [finding.claim("test_accuracy", side).estimate for side in ("net-int8", "net")]
+    assert accuracies[0] - accuracies[1] == pytest.approx(net.estimate)
+
+
+def test_classes_and_groups_of_one_pair_equal_loops():
+    population = file_populations.population(noise=1.5)
+    predicted, label = population["logits"].values.argmax(axis=-1), population["label"].values
+    right = predicted == label
+    finding = run(population)
+    for table, index in (
+        (finding.tables["classes"], label),
+        (finding.tables["groups"], (population["group_site"].values == "B").astype(int)),
+    ):
+        for place, row in enumerate(table.to_dict("records")):
+            a, b = right[:, index == place]
+            table_of_pair = [(a & b).sum(), (b & ~a).sum(), (a & ~b).sum(), (~a & ~b).sum()]
+            low, high = newcombe_paired(*table_of_pair)
+            assert (row["net_low"], row["net_high"]) == (pytest.approx(low), pytest.approx(high))
+            assert row["net_accuracy_change"] == pytest.approx(b.mean() - a.mean())
+            assert row["compressed_accuracy"] == pytest.approx(b.mean())
+            assert row["cie_w_rate"] == pytest.approx(
+                ((predicted[0] != predicted[1]) & ~right.any(axis=0))[index == place].mean()
+            )
+            lost, gained = table_of_pair[2], table_of_pair[1]
+            assert row["net_p"] == pytest.approx(stats.binomtest(int(lost), int(lost + gained)).pvalue)
+
+
+@pytest.mark.parametrize("sides", [{"net": 1, "a": 1}, {"net": 1, "a": 3}, {"net": 3, "a": 3}])
+def test_answers_alone_give_the_same_flips(sides):
+    whole = run(file_populations.population(sides=sides))
+    alone = run(file_populations.population(sides=sides, logits=False))
+    assert [c for c in whole.claims if not c.quantity.startswith("kl")] == list(alone.claims)
+    assert not any("kl" in column for table in alone.tables.values() for column in table)
+    assert any("no `logits`" in caveat for caveat in alone.caveats)
+
+
+@pytest.mark.parametrize("logits", [True, False])
+@pytest.mark.parametrize("sides", [{"net": 1, "a": 1}, {"net": 1, "a": 3}, {"net": 3, "a": 3}])
+def test_without_labels_it_is_known_what_changes(sides, logits):
+    population = file_populations.population(sides=sides, logits=logits)
+    labelled, finding = run(population), run(population.drop_vars("label"))
+    known = {
+        "cie_rate",
+        "top1_agreement",
+        "cie_rate_null",
+        "cie_excess",
+        "prediction_distance",
+        "prediction_distance_p",
+    }
+    expected = [c for c in labelled.claims if c.quantity in known or c.quantity.startswith("kl")]
+    assert list(finding.claims) == expected
+    assert "classes" not in finding.tables
+    rates = [found.tables["groups"]["cie_rate"].tolist() for found in (finding, labelled)]
+    assert rates[0] == rates[1]
+    assert any("not which are right" in caveat for caveat in finding.caveats)
+    assert finding.plot().get_legend_handles_labels()[1][0] in ("another answer", "two models of the reference")
+    finding.to_json()
+
+
+def test_one_reference_file_stands_against_every_file():
+    population = file_populations.population(sides={"net": 1, "a": 3})
+    predicted, label = population["logits"].values.argmax(axis=-1), population["label"].values
+    lost = ((predicted[0] == label) & (predicted[1:] != label)).mean(axis=1)
+    finding = run(population)
+    claim: Any = finding.claim("cie_u_rate", "a")
+    low, high = stats.t.interval(0.95, 2, lost.mean(), stats.sem(lost))
+    assert (claim.estimate, claim.low, claim.high) == tuple(pytest.approx(x) for x in (lost.mean(), low, high))
+    kl = [quantities(run(population.isel(trial=[0, k])), "a")["kl_mean"].estimate for k in (1, 2, 3)]
+    assert finding.claim("kl_mean", "a").estimate == pytest.approx(np.mean(kl))
+    assert finding.tables["pairs"]["file"].tolist() == [0, 1, 2]
+    assert any("one reference model" in caveat for caveat in finding.caveats)
+    assert not any("seed" in caveat.replace("other seeds of", "") for caveat in finding.caveats)
+
+
+def test_files_as_pairs_give_what_a_store_gives():
+    """The same numbers in a store and in files: only words differ."""
+    store = population(schemes={"dense": 0.0, "theirs": 0.5}, num_seeds=4)
+    files = store.assign_attrs(reference="dense")
+    one, two = (quantities(run(found), "theirs") for found in (store, files))
+    assert {name: (c.estimate, c.low, c.high) for name, c in one.items()} == {
+        name: (c.estimate, c.low, c.high) for name, c in two.items() if name in one
+    }
+    assert set(two) - set(one) == {"test_accuracy"}
+    assert "same seed" in one["cie_rate"].method
+    assert "seed" not in two["cie_rate"].method
+
+
+def test_a_single_pair_says_what_it_cannot_tell():
+    caveats = " ".join(run(file_populations.population()).caveats)
+    for words in ("PIEs", "several models a side", "calibration sets", "checkpoints", "one net model"):
+        assert words in caveats
 
 
 def test_results_do_not_depend_on_other_schemes():

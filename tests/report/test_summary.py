@@ -121,7 +121,7 @@ def test_the_verdict_in_words(p, expected):
         (["b"], "b"),
         (["a", "b"], "a and b"),
         (["a", "b", "c"], "a, b and c"),
-        (["a + x", "b", "c"], "a, then x; b and c"),
+        (["float16 + dynamic-int8", "b", "c"], "float16, then dynamic int8; b and c"),
     ],
 )
 def test_schemes_are_listed(labels, expected):

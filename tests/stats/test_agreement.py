@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 from sklearn.metrics import top_k_accuracy_score
 
 from remnant.stats.agreement import (
+    class_probability,
     disagreement,
     in_top_k,
     kl_divergence,
@@ -14,6 +15,7 @@ from remnant.stats.agreement import (
     mismatches,
     prediction_distances,
     same_seed_p,
+    top_class,
 )
 from remnant.stats.resampling import permutation_p, relabelings, swaps
 
@@ -37,6 +39,8 @@ def test_mismatches_are_a_union_and_mirror(reference, compressed, label):
     found = mismatches(reference, compressed, label)
     kinds = np.stack([found["cie_u"], found["cie_c"], found["cie_w"]])
     assert (kinds.sum(axis=0) == found["cie"]).all()
+    assert mismatches(reference, compressed).keys() == {"cie"}
+    assert (mismatches(reference, compressed)["cie"] == found["cie"]).all()
     back = mismatches(compressed, reference, label)
     assert (back["cie_u"] == found["cie_c"]).all()
     assert (back["cie_w"] == found["cie_w"]).all()
@@ -67,6 +71,35 @@ def test_kl_divergence_equals_that_of_scipy():
     together = mean_kl_divergences(log_softmax(np.stack([p[0], q[0]])))
     np.testing.assert_allclose(together[0, 1], expected[0].mean())
     np.testing.assert_allclose(np.diag(together), 0)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("num_classes", [2, 9, 31, 40, 300])
+def test_blocks_equal_a_slow_version(kind, num_classes, monkeypatch):
+    """Blocks of a few rows, of either layout, against whole arrays in double precision."""
+    monkeypatch.setattr("remnant.stats.agreement._VALUES", 5 * num_classes + 1)
+    rng = np.random.default_rng(num_classes)
+    a, b = (rng.normal(0, 4, (2, 23, num_classes)).astype(kind) for _ in range(2))
+    a[0, 0], b[0, 0] = 0, 0
+    a[0, 1, :2] = b[0, 1, :2] = -1e4
+    p, q = (special.log_softmax(x.astype(np.float64), axis=-1) for x in (a, b))
+    np.testing.assert_allclose(kl_divergence(a, b), (np.exp(p) * (p - q)).sum(axis=-1), atol=1e-9, rtol=1e-9)
+    np.testing.assert_array_equal(top_class(a), a.argmax(axis=-1))
+    rows, classes = rng.integers(0, 23, 17), rng.integers(0, num_classes, 17)
+    np.testing.assert_allclose(class_probability(a[1], rows, classes), np.exp(p[1, rows, classes]), atol=1e-12)
+    slots = rng.integers(0, num_classes, (17, 3))
+    expected = np.exp(np.take_along_axis(p[1, rows], slots, axis=1))
+    np.testing.assert_allclose(class_probability(a[1], rows, slots), expected, atol=1e-12)
+
+
+def test_top_class_has_the_smallest_type_that_holds_every_class():
+    for num_classes, kind in ((2, np.int8), (128, np.int8), (129, np.int16), (40_000, np.int32)):
+        last = np.zeros((3, num_classes), np.float16)
+        last[:, -1] = 1
+        found = top_class(last)
+        assert found.dtype == kind
+        assert (found == num_classes - 1).all()
+    assert top_class(np.zeros((2, 3))).tolist() == [0, 0]
 
 
 def test_top_k_equals_that_of_scikit_learn():

@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from remnant.stats.rates import clopper_pearson, newcombe, newcombe_paired, rate_by_group, wilson
+from remnant.stats.rates import (
+    clopper_pearson,
+    counts_by_group,
+    group_sizes,
+    newcombe,
+    newcombe_paired,
+    quantile_interval,
+    rate_by_group,
+    wilson,
+)
 
 COUNTS = [(0, 10), (10, 10), (1, 3), (17, 60), (999, 10_000), (1, 1)]
 
@@ -66,6 +76,38 @@ def test_rate_by_group_equals_loops():
     found = rate_by_group(flags, group, 4)
     np.testing.assert_allclose(found[:, :3], slow)
     assert np.isnan(found[:, 3]).all()
+
+
+def test_counts_in_blocks_equal_loops(monkeypatch):
+    monkeypatch.setattr("remnant.stats.rates._ROWS", 7)
+    rng = np.random.default_rng(2)
+    flags, group = rng.random((3, 40)) < 0.5, rng.integers(0, 4, 40).astype(np.int8)
+    assert counts_by_group(flags, group, 5).tolist() == [
+        [int((row & (group == g)).sum()) for g in range(5)] for row in flags
+    ]
+    assert group_sizes(group, 5).tolist() == [int((group == g).sum()) for g in range(5)]
+
+
+def test_quantile_interval_equals_that_of_scipy():
+    """Conover (1999), Practical Nonparametric Statistics, section 3.2, as in scipy.stats.quantile_test."""
+    rng = np.random.default_rng(3)
+    for n, share in ((16, 0.75), (59, 0.5), (400, 0.9), (1000, 0.99)):
+        values = np.sort(rng.exponential(size=n))
+        expected: Any = stats.quantile_test(values, p=share).confidence_interval()
+        np.testing.assert_allclose(quantile_interval(values, share), (expected.low, expected.high))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 300), st.sampled_from([0.01, 0.5, 0.9, 0.99]))
+def test_ranks_of_the_quantile_interval_hold_their_level(n, share):
+    """The chance that the number of values below the quantile lies between the ranks, by the binomial itself."""
+    low, high = quantile_interval(np.arange(1.0, n + 1), share)
+    first, last = (0 if np.isnan(low) else low), (n + 1 if np.isnan(high) else high)
+    inside = stats.binom.cdf(last - 1, n, share) - stats.binom.cdf(first - 1, n, share)
+    assert inside >= 0.95 - 1e-9
+    narrower = stats.binom.cdf(last - 2, n, share), stats.binom.cdf(first, n, share)
+    assert narrower[0] < 0.975 or np.isnan(high)
+    assert narrower[1] > 0.025 or np.isnan(low)
 
 
 def test_impossible_counts_are_refused():

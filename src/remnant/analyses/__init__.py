@@ -11,7 +11,7 @@ import xarray as xr
 
 from remnant import registry
 from remnant.finding import Analysis, Audit, Finding, NotApplicable
-from remnant.population import SchemaError, check, schemes, subsets, whole
+from remnant.population import SchemaError, check, reference_of, schemes, subsets, whole
 
 ANALYSES: dict[str, str] = {
     "mismatches": "remnant.analyses.mismatches",
@@ -21,9 +21,20 @@ ANALYSES: dict[str, str] = {
     "influence": "remnant.analyses.influence",
     "long_tail": "remnant.analyses.long_tail",
     "generalization": "remnant.analyses.generalization",
+    "equivalence": "remnant.analyses.equivalence",
+    "slices": "remnant.analyses.slices",
+    "floor": "remnant.analyses.floor",
+    "league": "remnant.analyses.league",
     "footprint": "remnant.analyses.footprint",
 }
-"""Name to module of each built-in analysis, in the order of reports; imported when it is asked for."""
+"""Name to module of each built-in analysis; imported when it is asked for."""
+
+STORE_ANALYSES = (
+    "mismatches", "exemplars", "classes", "memorization", "influence", "long_tail", "generalization", "footprint",
+)  # fmt: skip
+"""What is asked of populations that were trained here, in the order of reports."""
+FILE_ANALYSES = ("mismatches", "equivalence", "slices", "floor", "exemplars", "classes", "league")
+"""What is asked of models made elsewhere, where often each side is a single one."""
 
 _REMEDIES = {
     "logits": "keep the outputs on the test examples",
@@ -62,7 +73,8 @@ def audit(
     population
         As of `remnant.population.SCHEMA`; it is checked first.
     names
-        Analyses to run, in this order; default all that are built in or installed.
+        Analyses to run, in this order; default `STORE_ANALYSES`, or `FILE_ANALYSES` for models made elsewhere, and
+        those that other packages offer.
     parameters
         Name of an analysis to parameters of its `run`.
     progress
@@ -76,7 +88,7 @@ def audit(
         If a name in `names` or `parameters` is not that of an analysis.
     """
     check(population)
-    chosen = list(dict.fromkeys(_all_names() if names is None else names))
+    chosen = list(dict.fromkeys(_default_names(population) if names is None else names))
     given = dict(parameters or {})
     for name in given:
         if name not in chosen:
@@ -112,6 +124,9 @@ def about(population: xr.Dataset) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "dataset": attrs.get("dataset"),
         "recipe": attrs.get("recipe"),
+        "reference": reference_of(population),
+        "inputs": attrs.get("inputs"),
+        "matching": attrs.get("matching"),
         "warning": _TEST_SELECTED if "test-selected" in str(attrs.get("recipe")) else None,
         "num_examples": sizes.get("example"),
         "num_train_examples": sizes.get("train_example"),
@@ -131,10 +146,10 @@ def about(population: xr.Dataset) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _all_names() -> list[str]:
-    """Built-in analyses in the order of reports, then those of other packages."""
+def _default_names(population: xr.Dataset) -> list[str]:
+    """Analyses that fit how the population was made, in the order of reports, then those of other packages."""
     offered = [name for name in registry.names("analysis", ANALYSES) if name not in ANALYSES]
-    return [*ANALYSES, *offered]
+    return [*(FILE_ANALYSES if "inputs" in population.attrs else STORE_ANALYSES), *offered]
 
 
 def _missing(population: xr.Dataset, question: Analysis) -> str:

@@ -9,7 +9,7 @@ from scipy import special
 from remnant.analyses.comparison import Comparison, Exchange
 from remnant.stats.multiplicity import benjamini_hochberg
 from remnant.stats.paired import paired_t
-from remnant.stats.rates import rate_by_group
+from remnant.stats.rates import group_sizes, rate_by_group
 from remnant.stats.resampling import permutation_p
 from remnant.stats.two_sample import hedges_g, hedges_g_paired, permuted_welch, welch
 
@@ -24,13 +24,13 @@ class Slices:
     attribute: str
     """"class", or the name of an attribute."""
     names: tuple[str, ...]
-    index: NDArray[np.intp]
+    index: NDArray[np.integer]
     """Shape (example,): the slice of each example."""
 
     @property
     def sizes(self) -> NDArray[np.int64]:
         """Number of examples of each slice."""
-        return np.bincount(self.index, minlength=len(self.names))
+        return group_sizes(self.index, len(self.names))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import xarray as xr
 
 from remnant.analyses.class_measures import LEVEL, Part, Slices, measure
 from remnant.analyses.comparison import Null, attributes, class_names, comparisons, exchange, stream
-from remnant.analyses.panels import SERIES, panels, short
+from remnant.analyses.panels import SERIES, legend_above, scheme_rows
 from remnant.finding import Analysis, Claim, Finding
 
 QUESTION = "Which classes and groups lose or gain accuracy beyond the change on all examples?"
@@ -19,7 +19,7 @@ _MARKS = {"not significant": ("o", "#999999"), "p ≤ 0.05 only": ("D", SERIES[0
 def run(
     population: xr.Dataset,
     *,
-    reference: str = "dense",
+    reference: str | None = None,
     null: Null = "auto",
     num_permutations: int = 1000,
     seed: int = 0,
@@ -27,30 +27,22 @@ def run(
     """Change of the accuracy of each class and group under each compressed scheme.
 
     Welch's t test on mean-shifted class accuracies and the relative recall difference are those of
-    Hooker et al. (2019); beside them what corrects for many tests and for chance.
-
-    Parameters
-    ----------
-    reference
-        Label of the scheme to compare with.
-    null
-        What is exchangeable under the null; see `remnant.analyses.comparison.exchange`.
-    num_permutations
-        Random rearrangements of the trials.
-    seed
-        Of the random rearrangements.
+    Hooker et al. (2019); beside them what corrects for many tests and for chance. The parameters are those of
+    `remnant.analyses.comparison`.
 
     Raises
     ------
     NotApplicable
-        If there is no reference, no compressed scheme, or one has fewer than 2 models.
+        If there is no reference, no compressed scheme, one has fewer than 2 models, or no answers are known.
     SchemaError
         If models are paired by their seeds and the seeds differ.
     """
+    found = comparisons(population, reference, least=2)
+    reference = found[0].reference_label
     by_class, by_group = [], []
     classes = Slices("class", tuple(class_names(population)), population["label"].values)
     groups = [Slices(group.name, group.levels, group.index) for group in attributes(population)]
-    for comparison in comparisons(population, reference, least=2):
+    for comparison in found:
         how = exchange(comparison, null, stream(seed, "exchange", comparison.scheme))
         for slices in (classes, *groups):
             part = measure(
@@ -182,22 +174,24 @@ def _group_claims(part: Part, by_group: list[Part]) -> list[Claim]:
 def _worst_claim(quantity: str, part: Part) -> list[Claim]:
     if part.worst is None:
         return []
-    what = "class" if part.slices.attribute == "class" else f"level of {part.slices.attribute}"
-    pairs = "pairs of the same seed" if part.comparison.same_seeds else "all pairs of models"
-    method = f"{what} {part.slices.names[part.worst]!r}: accuracy of compressed over reference model minus 1, mean "
-    method += f"over {pairs}; "
+    comparison, name = part.comparison, part.slices.names[part.worst]
+    is_class = part.slices.attribute == "class"
+    same = "pairs" if comparison.files else "pairs of the same seed"
+    method = f"{'class' if is_class else f'level of {part.slices.attribute}'} {name!r}: accuracy of compressed over "
+    method += f"reference model minus 1, mean over {same if comparison.same_seeds else 'all pairs of models'}; "
     method += "t interval for the worst of all (Bonferroni)" if part.worst_interval else "no interval: no spread"
     return [
         Claim(
             quantity,
-            part.comparison.scheme,
+            comparison.scheme,
             float(part.relative[part.worst]),
             *(part.worst_interval or (None, None)),
-            part.comparison.num_second,
-            "pair" if part.comparison.same_seeds else "trial",
+            comparison.num_second,
+            "pair" if comparison.same_seeds else "trial",
             method,
             "hooker2019what, equation 3",
             "share",
+            name if is_class else f"{part.slices.attribute} = {name}",
         )
     ]
 
@@ -228,7 +222,7 @@ def plot(finding: Finding) -> Any:
     """Normalized recall difference of every class, by scheme: significant ones are marked, the worst named."""
     table = finding.tables["classes"]
     labels = list(dict.fromkeys(table["scheme"]))
-    (axes,) = panels(1.0 + 0.62 * len(labels))
+    axes = scheme_rows(labels, xlabel="change of class accuracy relative to all examples (%)", height=0.62)
     for row, label in enumerate(labels):
         part = table.loc[table["scheme"] == label]
         change = 100 * part["normalized_recall_difference"].to_numpy(float)
@@ -246,10 +240,8 @@ def plot(finding: Finding) -> Any:
             at = (change[place], row - 0.26)
             axes.annotate(str(part["class"].iloc[place]), at, (-3, 4), textcoords="offset points", fontsize=8)
     axes.axvline(0, color="#777777", linewidth=0.8)
-    axes.set_yticks(range(len(labels)), [short(label) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.set_xlabel("change of class accuracy relative to all examples (%)")
-    axes.figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    legend_above(axes, columns=3)
     return axes
 
 
@@ -258,6 +250,6 @@ ANALYSIS = Analysis(
     question=QUESTION,
     run=run,
     plot=plot,
-    needs=("logits", "label"),
+    needs=("label",),
     cites=("hooker2019what", "welch1947generalization", "benjamini1995controlling", "hedges1981distribution"),
 )

@@ -1,15 +1,29 @@
-"""What the analyses of a reference against compressed schemes share: the two sides, and what null joins them."""
+"""What the analyses of a reference against compressed schemes share: the two sides, and what null joins them.
+
+Their `run` functions have these parameters in common:
+
+reference
+    Label of the scheme to compare with; default that of the population (`remnant.population.reference_of`).
+null
+    What is exchangeable if compression changed nothing; see `exchange`.
+num_permutations
+    Number of random rearrangements of the models that make the null.
+seed
+    Of the random rearrangements.
+"""
 
 import hashlib
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from remnant.analyses.sides import answers, check_pairs, check_sides, rows_of_schemes, trials
 from remnant.finding import Claim, NotApplicable
-from remnant.population import groups, paired, predictions, schemes, whole
+from remnant.population import groups, paired, reference_of
 from remnant.stats.agreement import disagreement, same_seed_p
 from remnant.stats.resampling import Rearrangements, relabelings, swaps
 from remnant.stats.trial_intervals import mean_interval
@@ -20,6 +34,8 @@ Null = Literal["auto", "free", "paired"]
 
 MOST_LEVELS = 100
 """Attributes with more distinct values than this are not groups but measurements."""
+_ROWS = 2**18
+"""Values of an attribute that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +45,12 @@ class Comparison:
     scheme: str
     reference: xr.Dataset
     compressed: xr.Dataset
-    first: NDArray[np.int64]
-    """Predictions of the reference, shape (trial, example)."""
-    second: NDArray[np.int64]
+    first: NDArray[np.integer]
+    """Predictions of the reference, shape (trial, example). Often of 8 or 16 bits: widen before arithmetic."""
+    second: NDArray[np.integer]
     """Predictions of the compressed scheme, shape (trial, example)."""
+    files: bool = False
+    """The models were made elsewhere: a seed is the number of a file within its side."""
 
     @property
     def same_seeds(self) -> bool:
@@ -49,6 +67,39 @@ class Comparison:
         """Number of trials of the compressed scheme."""
         return len(self.second)
 
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Rows of the reference and of the compressed scheme that make pairs.
+
+        The same seeds; or the one reference model with every compressed one. For sides that
+        `comparisons` gave with `pairs=True`.
+        """
+        return [(0 if self.num_first == 1 else k, k) for k in range(self.num_second)]
+
+    @property
+    def over_pairs(self) -> str:
+        """How the pairs are made, as the end of a sentence; "" with one pair."""
+        if self.num_second == 1:
+            return ""
+        if self.num_first == 1:
+            return ", mean over compressed models, each against the one reference model"
+        return f", mean over pairs of {'files of the same number' if self.files else 'the same seed'}"
+
+    @property
+    def reference_label(self) -> str:
+        """Label of the reference."""
+        return str(self.reference["scheme"].values[0])
+
+    @property
+    def label(self) -> NDArray[np.integer] | None:
+        """True classes, shape (example,); None where they are not known."""
+        return self.reference["label"].values if "label" in self.reference else None
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether more is known than the answers."""
+        return "logits" in self.reference
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -62,9 +113,7 @@ class Exchange:
     @property
     def method(self) -> str:
         """How trials are rearranged, as reports say it."""
-        return (
-            "models exchanged within pairs of the same seed" if self.kind == "paired" else "labels of models permuted"
-        )
+        return "models exchanged within pairs" if self.kind == "paired" else "labels of models permuted"
 
     def rearrangements(self, comparison: Comparison, num: int, rng: np.random.Generator) -> Rearrangements:
         """`num` rearrangements of the trials, or all if there are no more."""
@@ -79,52 +128,50 @@ class Group:
 
     name: str
     levels: tuple[str, ...]
-    index: NDArray[np.intp]
-    """Shape (example,): the level of each example."""
+    index: NDArray[np.integer]
+    """Shape (example,): the level of each example. Widen before arithmetic."""
 
 
-def comparisons(population: xr.Dataset, reference: str, *, least: int = 1, pairs: bool = False) -> list[Comparison]:
+def comparisons(
+    population: xr.Dataset, reference: str | None = None, *, least: int = 1, pairs: bool = False
+) -> list[Comparison]:
     """The reference against each other scheme, trials in order of their seeds.
 
     Parameters
     ----------
+    reference
+        Label of the reference; default that of the population.
     least
         Number of trials that either side needs.
     pairs
-        Both sides must have trials of the same seeds.
+        Both sides must have trials of the same seeds. One reference file makes a pair with every file of a side.
 
     Raises
     ------
     NotApplicable
-        If the reference or a compressed scheme is missing or has too few trials.
+        If the reference or a compressed scheme is missing or has too few trials, or no answers are known.
     SchemaError
         If `pairs` and the seeds differ.
     """
-    found = schemes(whole(population))
-    if reference not in found:
+    if "logits" not in population and "prediction" not in population:
         raise NotApplicable(
-            f"Expected trials of the reference {reference!r} on the whole training set, but the population has "
-            f"{found or 'none'}. Train it too, or name another `reference`."
+            "The population has no `logits` and no `prediction`; keep the outputs on the test examples."
         )
-    others = [label for label in found if label != reference]
-    if not others:
-        raise NotApplicable(
-            f"Expected a compressed scheme beside {reference!r}, but the population has none. "
-            "Add one to the study, such as {kind = 'magnitude-pruning', sparsity = 0.9}."
-        )
-    base = whole(population, reference)
-    sides = [(label, whole(population, label)) for label in others]
-    for label, side in ((reference, base), *sides):
-        if side.sizes["trial"] < least:
-            raise NotApplicable(
-                f"Expected at least {least} models of each scheme, but {label!r} has {side.sizes['trial']}. "
-                "A population is needed to tell compression from the noise of training: train more seeds."
-            )
-    first = predictions(base)
-    if pairs:
-        for _, side in sides:
-            paired(base, side)
-    return [Comparison(label, base, side, first, predictions(side)) for label, side in sides]
+    reference = reference_of(population) if reference is None else reference
+    files = "reference" in population.attrs
+    rows = rows_of_schemes(population)
+    check_sides(rows, reference, least=least, files=files)
+    base = trials(population, rows[reference])
+    first = answers(base)
+    found = []
+    for label in rows:
+        if label == reference:
+            continue
+        side = trials(population, rows[label])
+        if pairs:
+            check_pairs(base, side, files=files)
+        found.append(Comparison(label, base, side, first, answers(side), files))
+    return found
 
 
 def exchange(comparison: Comparison, null: Null, rng: np.random.Generator) -> Exchange:
@@ -134,7 +181,8 @@ def exchange(comparison: Comparison, null: Null, rng: np.random.Generator) -> Ex
     seed (post-training schemes, and schemes that remnant does not know), or if models of the same
     seed agree more than models of other seeds (p <= 0.05; schemes that share initial weights and
     batches do). Else "free". Pairs are always a valid null where seeds are shared; the free null has
-    more rearrangements, but is conservative for pairs that are alike.
+    more rearrangements, but is conservative for pairs that are alike. Files of models made elsewhere are pairs
+    if both sides have as many.
 
     Raises
     ------
@@ -147,13 +195,17 @@ def exchange(comparison: Comparison, null: Null, rng: np.random.Generator) -> Ex
         raise ValueError(f"Expected `null` to be one of {list(get_args(Null))}, but got {null!r}.")
     if null == "free":
         return Exchange("free", "as asked for")
-    derived = is_derived(comparison.scheme)
+    # The name of a file says nothing on how its model was made.
+    derived = None if comparison.files else is_derived(comparison.scheme)
     if null == "paired" or derived:
         paired(comparison.reference, comparison.compressed)
         reason = "as asked for" if null == "paired" else "because each was made from the reference model of its seed"
         return Exchange("paired", reason)
     if not comparison.same_seeds:
-        return Exchange("free", "because the two sides have other seeds")
+        reason = "because the two sides have other "
+        return Exchange("free", reason + ("numbers of files" if comparison.files else "seeds"))
+    if comparison.files:
+        return Exchange("paired", "because files of the same number are taken as made from each other")
     if derived is None:
         return Exchange("paired", "because it is not known how the scheme is made, and the seeds are the same")
     if same_seed_p(disagreement(comparison.first, comparison.second), 999, rng) <= 0.05:
@@ -185,13 +237,37 @@ def class_names(population: xr.Dataset) -> list[str]:
 
 
 def attributes(population: xr.Dataset) -> list[Group]:
-    """The attributes of the test examples with 2 to `MOST_LEVELS` levels."""
+    """The attributes of the test examples with 2 to `MOST_LEVELS` levels, which are in order of their text."""
     found = []
     for name, values in groups(population).items():
-        levels, index = np.unique(np.asarray(values).astype(str), return_inverse=True)
-        if 2 <= len(levels) <= MOST_LEVELS:
-            found.append(Group(name, tuple(levels.tolist()), index))
+        coded = _coded(values)
+        if coded is None or len(coded[1]) < 2:
+            continue
+        order = np.argsort(coded[1])
+        rank = np.empty(len(order), np.int8)
+        rank[order] = np.arange(len(order))
+        found.append(Group(name, tuple(np.array(coded[1])[order].tolist()), rank[coded[0]]))
     return found
+
+
+def _coded(values: NDArray) -> tuple[NDArray[np.int8], list[str]] | None:
+    """Place of each value among the texts of the distinct values; None if there are more than `MOST_LEVELS`.
+
+    Works in blocks: most measurements are given up after the first one, and texts are never copied as a whole.
+    """
+    codes = np.empty(len(values), np.int8)
+    place: dict[str, int] = {}
+    for start in range(0, len(values), _ROWS):
+        part = values[start : start + _ROWS]
+        code, distinct = pd.factorize(part.astype(object) if part.dtype.kind in "US" else part, use_na_sentinel=False)
+        if len(distinct) > MOST_LEVELS:
+            return None
+        texts = np.asarray(distinct).astype(str).tolist()
+        slots = [place.setdefault(text, len(place)) for text in texts]
+        if len(place) > MOST_LEVELS:
+            return None
+        codes[start : start + len(part)] = np.array(slots, np.int8)[code]
+    return codes, list(place)
 
 
 def mean_claim(

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from remnant.analyses.comparison import Comparison, Exchange, Null, exchange, stream
-from remnant.stats.agreement import in_top_k, log_softmax
+from remnant.stats.agreement import class_probability, in_top_k
 from remnant.stats.modal import (
     TIE_RULES,
     Modal,
@@ -93,27 +94,28 @@ def measure(comparison: Comparison, tie: TieRule, null: Null, num_permutations: 
     how = exchange(comparison, null, stream(seed, "exchange", comparison.scheme))
     predictions = np.concatenate([comparison.first, comparison.second])
     in_first = np.arange(len(predictions)) < comparison.num_first
-    votes = tally(predictions)
-    probability = _probabilities((comparison.reference, comparison.compressed), votes.labels)
-    tallies: dict[TieRule, Tally] = {rule: settle(votes, rule, probability) for rule in TIE_RULES}
+    # Examples on which all models agree are no PIEs in any arrangement, and are most of a large test set.
+    split = _split(predictions)
+    tallies = _tallies((comparison.reference, comparison.compressed), predictions, split)
     votes = tallies[tie]
     first, second = modal_labels(votes, in_first), modal_labels(votes, ~in_first)
-    is_pie = first.label != second.label
+    differ = first.label != second.label
     ways = how.rearrangements(comparison, num_permutations, stream(seed, "exemplars", comparison.scheme))
     counts, share = exemplar_counts(votes, ways.in_first, ~ways.in_first)
-    p, testable = _example_tests(comparison, how, modal_labels(votes).label)
+    p, testable = _example_tests(comparison, how, split, modal_labels(votes).label)
+    num = predictions.shape[1]
     return Part(
         comparison=comparison,
         exchange=how,
-        first=first,
-        second=second,
-        is_pie=is_pie,
-        shift=vote_distance(votes, in_first),
-        p=p,
-        q=benjamini_hochberg(np.where(testable, p, np.nan)),
+        first=_modal_of_all(first, split, comparison.first),
+        second=_modal_of_all(second, split, comparison.second),
+        is_pie=_of_all(differ, split, num, False),
+        shift=_of_all(vote_distance(votes, in_first), split, num, 0.0),
+        p=_of_all(p, split, num, 1.0),
+        q=_of_all(benjamini_hochberg(np.where(testable, p, np.nan)), split, num, np.nan),
         null_counts=counts,
-        null_share=share,
-        count_p=float(permutation_p(is_pie.sum(), counts, exact=ways.exact)),
+        null_share=_of_all(share, split, num, 0.0),
+        count_p=float(permutation_p(differ.sum(), counts, exact=ways.exact)),
         error=half_sample_error(
             votes, in_first, stream(seed, "halves", comparison.scheme), paired=how.kind == "paired"
         ),
@@ -121,10 +123,41 @@ def measure(comparison: Comparison, tie: TieRule, null: Null, num_permutations: 
     )
 
 
+def _split(predictions: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Examples on which not all models agree."""
+    differ = np.zeros(predictions.shape[1], bool)
+    for row in predictions[1:]:
+        differ |= row != predictions[0]
+    return np.flatnonzero(differ)
+
+
+def _tallies(
+    sides: Sequence[xr.Dataset], predictions: NDArray[np.integer], split: NDArray[np.intp]
+) -> dict[TieRule, Tally]:
+    """Votes on the split examples by each rule for ties; without logits, not by the most probable label."""
+    votes = tally(predictions[:, split])
+    probability = _probabilities(sides, split, votes.labels)
+    rules: list[TieRule] = [rule for rule in TIE_RULES if rule != "most-probable" or probability is not None]
+    return {rule: settle(votes, rule, probability) for rule in rules}
+
+
+def _of_all(values: NDArray[Any], split: NDArray[np.intp], num: int, elsewhere: Any) -> NDArray[Any]:
+    """Values on the split examples, and one value on all others: shape (example,)."""
+    found = np.full(num, elsewhere, values.dtype)
+    found[split] = values
+    return found
+
+
+def _modal_of_all(modal: Modal, split: NDArray[np.intp], predictions: NDArray[np.integer]) -> Modal:
+    """Modal labels on all examples, from those on the split ones."""
+    label, num = predictions[0].copy(), predictions.shape[1]
+    label[split] = modal.label
+    return Modal(label, _of_all(modal.votes, split, num, len(predictions)), _of_all(modal.tied, split, num, False))
+
+
 def reference_noise(comparison: Comparison, tie: TieRule, seed: int) -> ReferenceNoise:
     """PIEs between disjoint parts of the reference population, by their size."""
-    votes = tally(comparison.first)
-    votes = settle(votes, tie, _probabilities((comparison.reference,), votes.labels))
+    votes = _tallies((comparison.reference,), comparison.first, _split(comparison.first))[tie]
     total = votes.num_trials
     every, half = np.ones(total, bool), total // 2
     sizes = tuple(sorted({max(1, half // 4), max(1, half // 2), half}))
@@ -133,38 +166,37 @@ def reference_noise(comparison: Comparison, tie: TieRule, seed: int) -> Referenc
     return ReferenceNoise(sizes, counts, further)
 
 
-def right_in_top(comparison: Comparison, k: int) -> NDArray[np.bool_]:
+def right_in_top(comparison: Comparison, label: NDArray[np.integer], k: int) -> NDArray[np.bool_]:
     """Whether the true class is among the k highest logits of each reference model, shape (trial, example)."""
-    label = comparison.reference["label"].values
-    logits = comparison.reference["logits"]
-    return np.stack([in_top_k(logits[trial].values, label, k) for trial in range(len(comparison.first))])
+    if k == 1:
+        return comparison.first == label
+    return in_top_k(comparison.reference["logits"].values, label, k)
 
 
-def _probabilities(sides: Sequence[xr.Dataset], labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Softmax probability of each voted label, shape (trial, example, slot); one trial's logits at a time.
-
-    0 on examples with a single voted label, where no rule for ties reads it.
-    """
-    split = np.flatnonzero((labels >= 0).sum(axis=1) > 1)
-    place = np.maximum(labels[split], 0)
-    found = np.zeros((sum(side.sizes["trial"] for side in sides), *labels.shape), np.float32)
-    trials = [(side["logits"], k) for side in sides for k in range(side.sizes["trial"])]
-    for row, (logits, k) in enumerate(trials):
-        log_probability = log_softmax(logits[k].values[split])
-        found[row, split] = np.exp(np.take_along_axis(log_probability, place, axis=1))
+def _probabilities(
+    sides: Sequence[xr.Dataset], split: NDArray[np.intp], labels: NDArray[np.int64]
+) -> NDArray[np.float32] | None:
+    """Softmax probability of each voted label, shape (trial, split example, slot); None without logits."""
+    if "logits" not in sides[0]:
+        return None
+    place = np.maximum(labels, 0)
+    found = np.empty((sum(side.sizes["trial"] for side in sides), *labels.shape), np.float32)
+    models = (logits for side in sides for logits in side["logits"].values)
+    for row, logits in enumerate(models):
+        found[row] = class_probability(logits, split, place)
     return found
 
 
 def _example_tests(
-    comparison: Comparison, how: Exchange, label: NDArray[np.int64]
+    comparison: Comparison, how: Exchange, split: NDArray[np.intp], label: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """p of each example, and whether its votes allow p <= 0.05.
+    """p of each split example, and whether its votes allow p <= 0.05.
 
     Tests whether both populations predict `label`, the modal label of both together, equally often:
     Fisher's exact test, or McNemar's for pairs. The label and what is testable depend on the pooled
     votes only, so both tests are exact under their null.
     """
-    first, second = comparison.first == label, comparison.second == label
+    first, second = comparison.first[:, split] == label, comparison.second[:, split] == label
     if how.kind == "free":
         p, smallest = fisher_exact(first.sum(axis=0), len(first), second.sum(axis=0), len(second))
         return p, smallest <= 0.05

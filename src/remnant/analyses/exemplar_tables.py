@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from remnant.analyses.comparison import attributes
+from remnant.analyses.examples import answer, text_lines, texts
 from remnant.analyses.exemplar_measures import Part, ReferenceNoise
 from remnant.finding import Exhibit
 from remnant.stats.trial_intervals import mean_interval
@@ -37,8 +38,8 @@ def example_table(part: Part, names: list[str]) -> pd.DataFrame:
     classes = np.array(names, dtype=object)
     reference = part.comparison.reference
     columns: dict[str, Any] = {"scheme": part.comparison.scheme, "example": reference["example"].values[shown]}
-    if "label" in reference:
-        columns["true"] = classes[reference["label"].values[shown]]
+    if part.comparison.label is not None:
+        columns["true"] = classes[part.comparison.label[shown]]
     columns |= {
         "is_pie": part.is_pie[shown],
         "reference_label": classes[part.first.label[shown]],
@@ -51,6 +52,8 @@ def example_table(part: Part, names: list[str]) -> pd.DataFrame:
         "p": part.p[shown],
         "q": part.q[shown],
     }
+    if "text" in reference:
+        columns["text"] = texts(reference, shown)
     return pd.DataFrame(columns)
 
 
@@ -74,9 +77,11 @@ def confusion_table(part: Part, names: list[str]) -> pd.DataFrame:
 def share_table(part: Part, names: list[str]) -> pd.DataFrame:
     """PIEs and their expected number under the null, for each class and for each level of each attribute."""
     reference = part.comparison.reference
-    slices = [(group.name, group.index, list(group.levels)) for group in attributes(reference)]
-    if "label" in reference:
-        slices.insert(0, ("class", reference["label"].values, names))
+    slices: list[tuple[str, NDArray[np.integer], list[str]]] = [
+        (group.name, group.index, list(group.levels)) for group in attributes(reference)
+    ]
+    if part.comparison.label is not None:
+        slices.insert(0, ("class", part.comparison.label, names))
     tables = []
     for attribute, index, levels in slices:
         sizes = np.bincount(index, minlength=len(levels))
@@ -140,19 +145,21 @@ def noise_table(noise: ReferenceNoise, reference: str, num_trials: int) -> pd.Da
 
 def gallery(part: Part, names: list[str], most: int) -> tuple[Exhibit, ...]:
     """The PIEs, most surprising first: with their true label and the modal labels and votes of both sides."""
-    reference, scheme = part.comparison.reference, part.comparison.scheme
+    comparison, reference = part.comparison, part.comparison.reference
     exhibits = []
     for i in surprising(part, part.is_pie)[:most]:
         lines = [
-            f"{side}: {names[modal.label[i]]} ({modal.votes[i]} of {total}{', tied' if modal.tied[i] else ''})"
+            f"{side}: {answer(reference, names, i, int(modal.label[i]))} "
+            f"({modal.votes[i]} of {total}{', tied' if modal.tied[i] else ''})"
             for side, modal, total in (
-                (str(reference["scheme"].values[0]), part.first, part.comparison.num_first),
-                (scheme, part.second, part.comparison.num_second),
+                (comparison.reference_label, part.first, comparison.num_first),
+                (comparison.scheme, part.second, comparison.num_second),
             )
         ]
-        if "label" in reference:
-            lines.insert(0, f"true: {names[reference['label'].values[i]]}")
-        exhibits.append(Exhibit("test", str(reference["example"].values[i]), tuple(lines), float(part.shift[i])))
+        if comparison.label is not None:
+            lines.insert(0, f"true: {answer(reference, names, i, int(comparison.label[i]))}")
+        lines = (*text_lines(reference, i), *lines)
+        exhibits.append(Exhibit("test", str(reference["example"].values[i]), lines, float(part.shift[i])))
     return tuple(exhibits)
 
 

@@ -8,6 +8,7 @@ import xarray as xr
 from scipy import special
 
 from remnant.analyses.comparison import Null, class_names, comparisons
+from remnant.analyses.examples import can_be_shown
 from remnant.analyses.exemplar_measures import Part, ReferenceNoise, measure, reference_noise, right_in_top
 from remnant.analyses.exemplar_tables import (
     accuracy_table,
@@ -18,8 +19,8 @@ from remnant.analyses.exemplar_tables import (
     share_table,
     tie_table,
 )
-from remnant.analyses.panels import SERIES, panels, short
-from remnant.finding import Analysis, Claim, Finding
+from remnant.analyses.panels import SERIES, legend_above, scheme_rows
+from remnant.finding import Analysis, Claim, Finding, NotApplicable
 from remnant.stats.modal import TIE_RULES, TieRule
 
 QUESTION = "On which examples does the most frequent answer of a population of models change, beyond chance?"
@@ -35,8 +36,8 @@ _TIES = {
 def run(
     population: xr.Dataset,
     *,
-    reference: str = "dense",
-    tie: TieRule = "most-probable",
+    reference: str | None = None,
+    tie: TieRule | None = None,
     null: Null = "auto",
     num_permutations: int = 1000,
     most: int = 24,
@@ -44,36 +45,37 @@ def run(
 ) -> Finding:
     """PIEs of each compressed scheme, their number beyond chance, and how hard they are.
 
+    `reference`, `null`, `num_permutations` and `seed` are those of `remnant.analyses.comparison`.
+
     Parameters
     ----------
-    reference
-        Label of the scheme to compare with.
     tie
-        Which label is modal among several with the most votes.
-    null
-        What is exchangeable under the null; see `remnant.analyses.comparison.exchange`.
-    num_permutations
-        Random rearrangements of the trials that make the null.
+        Which label is modal among several with the most votes; default "most-probable", or "lowest" where there are
+        no logits.
     most
         Most examples to show for each scheme.
-    seed
-        Of the random rearrangements.
 
     Raises
     ------
     NotApplicable
-        If there is no reference, no compressed scheme, or one has fewer than 2 models.
+        If there is no reference, no compressed scheme, one has fewer than 2 models, or no answers are known.
     SchemaError
         If models are paired by their seeds and the seeds differ.
     """
-    if tie not in TIE_RULES:
+    if tie not in (None, *TIE_RULES):
         raise ValueError(f"Expected `tie` to be one of {list(TIE_RULES)}, but got {tie!r}.")
+    if tie == "most-probable" and "logits" not in population:
+        raise NotApplicable(
+            "The population has no `logits`, which tie='most-probable' needs; choose tie='lowest' or tie='highest'."
+        )
+    tie = tie or ("most-probable" if "logits" in population else "lowest")
     found = comparisons(population, reference, least=2)
+    reference = found[0].reference_label
     parts = [measure(comparison, tie, null, num_permutations, seed) for comparison in found]
     noise = reference_noise(found[0], tie, seed)
     names = class_names(population)
-    top = min(5, len(names) - 1)
-    right = {k: right_in_top(found[0], k) for k in sorted({1, top})} if "label" in population else {}
+    label, top = found[0].label, min(5, len(names) - 1) if found[0].has_logits else 1
+    right = {} if label is None else {k: right_in_top(found[0], label, k) for k in sorted({1, top})}
     accuracy = pd.concat([accuracy_table(part, right) for part in parts], ignore_index=True)
     tables = {
         "schemes": pd.DataFrame([_scheme_row(part) for part in parts]),
@@ -93,7 +95,11 @@ def run(
         ),
         tables={name: table for name, table in tables.items() if len(table)},
         caveats=_caveats(parts, bool(right)),
-        galleries={f"PIEs: {part.comparison.scheme}": shown for part in parts if (shown := gallery(part, names, most))},
+        galleries={
+            f"PIEs: {part.comparison.scheme}": shown
+            for part in (parts if can_be_shown(population) else ())
+            if (shown := gallery(part, names, most))
+        },
         cites=ANALYSIS.cites,
     )
 
@@ -152,7 +158,7 @@ def _accuracy_claims(part: Part, accuracy: pd.DataFrame) -> list[Claim]:
         if row["scheme"] != scheme:
             continue
         known = np.isfinite(row["low"]) and row["high"] > row["low"]
-        k, reference = row["k"], part.comparison.reference["scheme"].values[0]
+        k, reference = row["k"], part.comparison.reference_label
         method = f"mean top-{k} accuracy of the {reference} models on {words[row['subset']]}; "
         claims.append(
             Claim(
@@ -227,7 +233,7 @@ def _caveats(parts: list[Part], has_labels: bool) -> tuple[str, ...]:
     ]
     if any(part.exchange.kind == "paired" for part in parts):
         caveats.append(
-            "Where models are exchanged within pairs of a seed, the null says that compression changes each model "
+            "Where models are exchanged within pairs, the null says that compression changes each model "
             "without a common direction: it asks what is forgotten systematically, not whether anything changes."
         )
     caveats.append(
@@ -236,6 +242,10 @@ def _caveats(parts: list[Part], has_labels: bool) -> tuple[str, ...]:
     )
     if none := [part.comparison.scheme for part in parts if not part.count]:
         caveats.append(f"No PIE: {', '.join(none)}. Accuracy on PIEs is undefined there and left out.")
+    if not parts[0].comparison.has_logits:
+        caveats.append(
+            "The population has no `logits`: ties go to the lowest or highest class, and accuracy is top-1 only."
+        )
     if not has_labels:
         caveats.append("The population has no `label`: PIEs need none, but accuracy on them does and is left out.")
     return tuple(caveats)
@@ -244,7 +254,7 @@ def _caveats(parts: list[Part], has_labels: bool) -> tuple[str, ...]:
 def plot(finding: Finding) -> Any:
     """Number of PIEs of each scheme, with its interval, over the range that chance alone gives."""
     table = finding.tables["schemes"]
-    (axes,) = panels(0.9 + 0.48 * len(table))
+    axes = scheme_rows(table["scheme"], xlabel="test examples whose modal label changes")
     rows = np.arange(len(table))
     width = table["null_high"] - table["null_low"]
     axes.barh(rows, width, left=table["null_low"], height=0.62, color="#bbbbbb", label="by chance (middle 95 %)")
@@ -252,11 +262,8 @@ def plot(finding: Finding) -> Any:
     count = table["pie_count"].to_numpy(float)
     reach = np.nan_to_num([count - table["pie_low"], table["pie_high"] - count])
     axes.errorbar(count, rows, xerr=reach, fmt="o", color=SERIES[1], capsize=3, label="PIEs (95 % interval)")
-    axes.set_yticks(rows, [short(label) for label in table["scheme"]])
-    axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel("test examples whose modal label changes")
-    axes.figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    legend_above(axes, columns=2)
     return axes
 
 
@@ -265,7 +272,7 @@ ANALYSIS = Analysis(
     question=QUESTION,
     run=run,
     plot=plot,
-    needs=("logits",),
+    needs=(),
     cites=(
         "hooker2019what",
         "phipson2010permutation",

@@ -1,4 +1,4 @@
-"""What two models of a seed, two populations, and two seeds of the reference differ in."""
+"""What the two models of a pair, two populations, and two models of the reference differ in."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,26 @@ from remnant.stats.agreement import (
     mismatches,
     prediction_distances,
 )
+from remnant.stats.rates import quantile_interval
 from remnant.stats.resampling import jackknife, permutation_p
+from remnant.stats.trial_intervals import mean_interval
 
 KL_STATISTICS = ("mean", "p50", "p90", "p99", "max")
 """Of KL(reference || compressed) over the examples of a pair of models."""
-_VALUES = 2**22
-"""Log-probabilities held at a time: 32 MiB."""
+_PERCENTILES = (50, 90, 99)
+_VALUES = 2**17
+"""Log-probabilities held at a time: 1 MiB, which fits into the cache."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """KL(reference || compressed) over the examples, in nats."""
+
+    values: NDArray[np.float64]
+    """Shape (pair, statistic); statistics are `KL_STATISTICS`."""
+    low: NDArray[np.float64]
+    """Lower ends of 95 % intervals over the examples, of the same shape; NaN where there is none."""
+    high: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -28,43 +42,48 @@ class Part:
 
     comparison: Comparison
     flags: dict[str, NDArray[np.bool_]]
-    """Kind of mismatch to flags, each of shape (pair, example)."""
-    kl: NDArray[np.float64]
-    """Shape (pair, statistic): mean, percentiles and maximum over examples."""
-    exchange: Exchange
+    """Kind of mismatch to flags, each of shape (pair, example); only "cie" without labels."""
+    kl: Divergence | None
+    """None without logits."""
+    exchange: Exchange | None
+    """None with fewer than 2 models of the reference."""
     distance: float | None
-    """Distance between the populations, with its p; None with fewer than 2 pairs."""
+    """Distance between the populations, with its p; None with fewer than 2 models of the reference."""
     distance_p: float | None
 
     @property
     def num_pairs(self) -> int:
-        """Number of pairs of models of the same seed."""
-        return len(self.kl)
+        """Number of pairs of models."""
+        return len(self.flags["cie"])
+
+    @property
+    def num_examples(self) -> int:
+        """Number of test examples."""
+        return self.flags["cie"].shape[1]
 
     @property
     def net(self) -> NDArray[np.float64]:
-        """Change of accuracy of each pair."""
-        return (self.flags["cie_c"].sum(axis=1) - self.flags["cie_u"].sum(axis=1)) / self.flags["cie"].shape[1]
+        """Change of accuracy of each pair; needs labels."""
+        return (self.flags["cie_c"].sum(axis=1) - self.flags["cie_u"].sum(axis=1)) / self.num_examples
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What reference models of different seeds differ in; all of shape (trial, trial)."""
+    """What different models of the reference differ in; all of shape (trial, trial)."""
 
     cie: NDArray[np.float64]
     """Share of examples with different predictions."""
-    cie_u: NDArray[np.float64]
-    """Share of examples on which the first is right and the second wrong."""
-    kl: NDArray[np.float64]
-    """Mean over examples of KL(first || second), in nats."""
+    cie_u: NDArray[np.float64] | None
+    """Share of examples on which the first is right and the second wrong; None without labels."""
+    kl: NDArray[np.float64] | None
+    """Mean over examples of KL(first || second), in nats; None without logits."""
 
 
 def measure(comparison: Comparison, null: Null, num_permutations: int, seed: int) -> Part:
     """Mismatches pair by pair, and the test of the distance between the populations."""
-    label = comparison.reference["label"].values
-    how = exchange(comparison, null, stream(seed, "exchange", comparison.scheme))
-    distance = p = None
+    how = distance = p = None
     if comparison.num_first >= 2:
+        how = exchange(comparison, null, stream(seed, "exchange", comparison.scheme))
         pooled = np.concatenate([comparison.first, comparison.second])
         between = disagreement(pooled, pooled)
         ways = how.rearrangements(comparison, num_permutations, stream(seed, "mismatches", comparison.scheme))
@@ -73,31 +92,50 @@ def measure(comparison: Comparison, null: Null, num_permutations: int, seed: int
         distance = float(prediction_distances(between, observed[None], paired=is_paired)[0])
         by_chance = prediction_distances(between, ways.in_first, paired=is_paired)
         p = float(permutation_p(distance, by_chance, exact=ways.exact))
-    return Part(comparison, mismatches(comparison.first, comparison.second, label), _kl(comparison), how, distance, p)
+    flags = mismatches(comparison.first, comparison.second, comparison.label)
+    return Part(comparison, flags, _divergence(comparison), how, distance, p)
 
 
-def _kl(comparison: Comparison) -> NDArray[np.float64]:
-    rows = []
-    for k in range(comparison.num_first):
-        kl = kl_divergence(comparison.reference["logits"][k].values, comparison.compressed["logits"][k].values)
-        rows.append([kl.mean(), *np.percentile(kl, (50, 90, 99)), kl.max()])
-    return np.array(rows)
+def _divergence(comparison: Comparison) -> Divergence | None:
+    if not comparison.has_logits:
+        return None
+    one, two = comparison.reference["logits"].values, comparison.compressed["logits"].values
+    rows = np.array([_summary(np.sort(kl_divergence(one[j], two[k]))) for j, k in comparison.pairs])
+    return Divergence(*np.moveaxis(rows, 2, 0))
+
+
+def _summary(ordered: NDArray[np.float64]) -> list[tuple[float, float, float]]:
+    """Each of `KL_STATISTICS` with its interval over the examples, from values in rising order."""
+    mean = mean_interval(ordered)
+    found = [(float(mean.estimate), max(float(mean.low), 0.0), float(mean.high))]
+    for percent, value in zip(_PERCENTILES, np.percentile(ordered, _PERCENTILES), strict=True):
+        found.append((float(value), *quantile_interval(ordered, percent / 100)))
+    return [*found, (float(ordered[-1]), np.nan, np.nan)]
 
 
 def noise_between_seeds(comparison: Comparison) -> Noise | None:
-    """What two seeds of the reference differ in; None with one model."""
+    """What two models of the reference differ in; None with one model."""
     if comparison.num_first < 2:
         return None
-    logits = comparison.reference["logits"]
+    label, cie_u = comparison.label, None
+    if label is not None:
+        right = comparison.first == label
+        cie_u = np.array([np.count_nonzero(row & ~right, axis=1) for row in right]) / right.shape[1]
+    return Noise(disagreement(comparison.first, comparison.first), cie_u, _kl_between_seeds(comparison))
+
+
+def _kl_between_seeds(comparison: Comparison) -> NDArray[np.float64] | None:
+    if not comparison.has_logits:
+        return None
+    logits = comparison.reference["logits"].values
     num_trials, num_examples, num_classes = logits.shape
     kl = np.zeros((num_trials, num_trials))
     # Blocks of examples: the log-probabilities of all trials may not fit in memory.
     size = max(1, _VALUES // (num_trials * num_classes))
     for start in range(0, num_examples, size):
-        block = log_softmax(logits[:, start : start + size].values)
+        block = log_softmax(logits[:, start : start + size])
         kl += mean_kl_divergences(block) * (block.shape[1] / num_examples)
-    right = (comparison.first == comparison.reference["label"].values).astype(np.float64)
-    return Noise(disagreement(comparison.first, comparison.first), right @ (1 - right).T / num_examples, kl)
+    return kl
 
 
 def over_pairs(matrix: NDArray[np.float64]) -> tuple[float, float | None, float | None]:

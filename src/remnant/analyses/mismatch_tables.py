@@ -1,133 +1,115 @@
-"""Tables and galleries of mismatches: by pair, by class, by group, and the examples themselves."""
+"""Tables of mismatches: by pair, by class and by group."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from remnant.analyses.comparison import Comparison, attributes
-from remnant.finding import Exhibit
-from remnant.stats.agreement import log_softmax
+from remnant.analyses.comparison import Group
+from remnant.analyses.mismatch_measures import KL_STATISTICS, Part
 from remnant.stats.multiplicity import benjamini_hochberg
 from remnant.stats.paired import mcnemar_exact, paired_t
-from remnant.stats.rates import rate_by_group
+from remnant.stats.rates import counts_by_group, group_sizes, newcombe_paired, wilson
 from remnant.stats.trial_intervals import mean_interval
 
-Flags = dict[str, NDArray[np.bool_]]
-"""Kind of mismatch to flags of shape (pair, example); see `remnant.stats.agreement.mismatches`."""
 
-
-def pair_table(comparison: Comparison, flags: Flags, kl: NDArray[np.float64]) -> pd.DataFrame:
-    """One row for each pair of models of the same seed.
-
-    Parameters
-    ----------
-    kl
-        Shape (pair, statistic): mean, percentiles 50, 90 and 99, maximum, in nats.
-    """
-    label = comparison.reference["label"].values
-    columns: dict[str, Any] = {"scheme": comparison.scheme, "seed": comparison.reference["seed"].values}
-    columns |= {kind: found.sum(axis=1) for kind, found in flags.items()}
-    columns["reference_accuracy"] = (comparison.first == label).mean(axis=1)
-    columns["compressed_accuracy"] = (comparison.second == label).mean(axis=1)
-    columns["net_accuracy_change"] = (columns["cie_c"] - columns["cie_u"]) / len(label)
-    columns["mcnemar_p"] = mcnemar_exact(columns["cie_u"], columns["cie_c"])
-    names = ("mean", "p50", "p90", "p99", "max")
-    columns |= {f"kl_{name}_nats": kl[:, place] for place, name in enumerate(names)}
+def pair_table(part: Part) -> pd.DataFrame:
+    """One row for each pair of models."""
+    comparison, label = part.comparison, part.comparison.label
+    number = "file" if comparison.files else "seed"
+    columns: dict[str, Any] = {"scheme": comparison.scheme, number: comparison.compressed["seed"].values}
+    columns |= {kind: found.sum(axis=1) for kind, found in part.flags.items()}
+    if label is not None:
+        accuracy = np.count_nonzero(comparison.first == label, axis=1) / len(label)
+        columns["reference_accuracy"] = np.broadcast_to(accuracy, part.num_pairs)
+        columns["compressed_accuracy"] = np.count_nonzero(comparison.second == label, axis=1) / len(label)
+        columns["net_accuracy_change"] = (columns["cie_c"] - columns["cie_u"]) / len(label)
+        columns["mcnemar_p"] = mcnemar_exact(columns["cie_u"], columns["cie_c"])
+    if part.kl is not None:
+        columns |= {f"kl_{name}_nats": part.kl.values[:, place] for place, name in enumerate(KL_STATISTICS)}
     return pd.DataFrame(columns)
 
 
-def group_table(parts: list[tuple[Comparison, Flags]], names: list[str] | None) -> pd.DataFrame:
-    """One row for each scheme and class (with `names`), or each scheme and level of each attribute (None).
+def class_table(part: Part, names: Sequence[str]) -> pd.DataFrame:
+    """One row for each class that has examples; empty without labels. Columns as `group_table`."""
+    label = part.comparison.label
+    if label is None:
+        return pd.DataFrame()
+    return _rows(part, label, {"scheme": part.comparison.scheme, "class": list(names)})
 
-    The p of the net change is of the paired t test over pairs; with one pair, of McNemar's test. q is
-    Benjamini-Hochberg's over the classes of a scheme or the levels of an attribute.
+
+def group_table(part: Part, groups: Sequence[Group]) -> pd.DataFrame:
+    """One row for each level of each attribute.
+
+    Intervals are over pairs, with p of the paired t test. With one pair, intervals are over its examples (Wilson's
+    of shares, Newcombe's of the net change), and p is of McNemar's test. q is Benjamini-Hochberg's over the levels
+    of an attribute (or the classes of a scheme).
     """
-    tables = []
-    for comparison, flags in parts:
-        if names is not None:
-            index = comparison.reference["label"].values
-            tables.append(_rows(comparison, flags, index, names, {"scheme": comparison.scheme}, "class"))
-            continue
-        for group in attributes(comparison.reference):
-            first = {"scheme": comparison.scheme, "attribute": group.name}
-            tables.append(_rows(comparison, flags, group.index, list(group.levels), first, "level"))
+    first = {"scheme": part.comparison.scheme}
+    tables = [_rows(part, g.index, {**first, "attribute": g.name, "level": list(g.levels)}) for g in groups]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _rows(
-    comparison: Comparison, flags: Flags, index: NDArray[np.intp], levels: list[str], first: dict[str, str], column: str
-) -> pd.DataFrame:
-    num = len(levels)
-    rates = {kind: rate_by_group(found, index, num) for kind, found in flags.items()}
-    net, cie = mean_interval(rates["cie_c"] - rates["cie_u"]), mean_interval(rates["cie"])
-    p = _net_p(rates, flags, index, num)
-    table = {
-        **first,
-        column: levels,
-        "examples": np.bincount(index, minlength=num),
-        "cie_rate": cie.estimate,
-        "cie_rate_low": np.maximum(cie.low, 0),
-        "cie_rate_high": np.minimum(cie.high, 1),
-        **{f"{kind}_rate": rates[kind].mean(axis=0) for kind in ("cie_u", "cie_c", "cie_w")},
+def _rows(part: Part, index: NDArray[np.integer], first: dict[str, Any]) -> pd.DataFrame:
+    num = len(next(found for found in first.values() if isinstance(found, list)))
+    sizes = group_sizes(index, num)
+    counts = {kind: counts_by_group(found, index, num) for kind, found in part.flags.items()}
+    with np.errstate(invalid="ignore"):
+        rates = {kind: found / sizes for kind, found in counts.items()}
+    low, high = _share_interval(counts["cie"], sizes)
+    table: dict[str, Any] = {**first, "examples": sizes, "cie_rate": rates["cie"].mean(axis=0)}
+    table |= {"cie_rate_low": low, "cie_rate_high": high}
+    if part.comparison.label is not None:
+        table |= {f"{kind}_rate": rates[kind].mean(axis=0) for kind in ("cie_u", "cie_c", "cie_w")}
+        right = counts_by_group(part.comparison.first == part.comparison.label, index, num)
+        table |= _net_columns(counts, right, sizes)
+    return pd.DataFrame(table).loc[sizes > 0]
+
+
+def _net_columns(
+    counts: dict[str, NDArray[np.int64]], right: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> dict[str, NDArray]:
+    """Accuracies and their change; `right` are the right answers of the reference, shape (trial, group)."""
+    gained, lost = counts["cie_c"], counts["cie_u"]
+    with np.errstate(invalid="ignore"):
+        net, before = mean_interval((gained - lost) / sizes), (right / sizes).mean(axis=0)
+    low, high = net.low, net.high
+    if len(lost) == 1:
+        low, high = np.full(len(sizes), np.nan), np.full(len(sizes), np.nan)
+        some = sizes > 0
+        both, b, c, n = (found[some] for found in (right[0] - lost[0], gained[0], lost[0], sizes))
+        low[some], high[some] = newcombe_paired(both, b, c, n - both - b - c)
+    p = _net_p(gained, lost, sizes)
+    return {
+        "reference_accuracy": before,
+        "compressed_accuracy": before + net.estimate,
         "net_accuracy_change": net.estimate,
-        "net_low": net.low,
-        "net_high": net.high,
+        "net_low": low,
+        "net_high": high,
         "net_p": p,
         "net_q": benjamini_hochberg(p),
     }
-    return pd.DataFrame(table).loc[table["examples"] > 0]
 
 
-def _net_p(rates: dict[str, NDArray], flags: Flags, index: NDArray[np.intp], num: int) -> NDArray[np.float64]:
-    if len(flags["cie"]) > 1:
-        p = paired_t(rates["cie_c"], rates["cie_u"])[1]
-        return np.where(np.isnan(rates["cie"]).any(axis=0) | ~(rates["cie_c"] + rates["cie_u"]).any(axis=0), np.nan, p)
-    lost, gained = (np.bincount(index, weights=flags[kind][0], minlength=num) for kind in ("cie_u", "cie_c"))
-    return mcnemar_exact(lost.astype(np.int64), gained.astype(np.int64))
+def _share_interval(counts: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+    """Over pairs, or over the examples of one pair; NaN for groups without examples."""
+    some = sizes > 0
+    low, high = np.full(len(sizes), np.nan), np.full(len(sizes), np.nan)
+    if len(counts) == 1:
+        low[some], high[some] = wilson(counts[0, some], sizes[some])
+        return low, high
+    mean = mean_interval(counts[:, some] / sizes[some])
+    low[some], high[some] = np.maximum(mean.low, 0), np.minimum(mean.high, 1)
+    return low, high
 
 
-def flip_gallery(
-    comparison: Comparison, harmful: NDArray[np.bool_], names: list[str], most: int
-) -> tuple[Exhibit, ...]:
-    """Examples whose right answer is lost in most pairs; among equals the surest of the reference first.
-
-    Parameters
-    ----------
-    harmful
-        Shape (pair, example): the reference is right and the compressed model wrong.
-    """
-    flips = harmful.sum(axis=0)
-    flipped = np.flatnonzero(flips)
-    if not len(flipped) or most < 1:
-        return ()
-    least = np.sort(flips[flipped])[::-1][:most][-1]
-    shown = np.flatnonzero(flips >= least)
-    label = comparison.reference["label"].values
-    sure = _confidence(comparison, harmful[:, shown], shown)
-    order = np.lexsort((shown, -sure, -flips[shown]))[:most]
-    scheme, num_pairs = comparison.scheme, len(harmful)
-    exhibits = []
-    for place in order:
-        i = shown[place]
-        answers = np.bincount(comparison.second[harmful[:, i], i])
-        right = int((comparison.first[:, i] == label[i]).sum())
-        lines = (
-            f"true: {names[label[i]]}",
-            f"{comparison.reference['scheme'].values[0]}: right in {right} of {num_pairs}, sure by {sure[place]:.2f}",
-            f"{scheme}: {names[int(answers.argmax())]}; right answer lost in {flips[i]} of {num_pairs}",
-        )
-        example = str(comparison.reference["example"].values[i])
-        exhibits.append(Exhibit("test", example, lines, float(flips[i] / num_pairs)))
-    return tuple(exhibits)
-
-
-def _confidence(comparison: Comparison, harmful: NDArray[np.bool_], shown: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Mean probability of the true class in the reference models of the pairs that flip, shape (shown,)."""
-    label = comparison.reference["label"].values[shown]
-    total = np.zeros(len(shown))
-    for k, flips in enumerate(harmful):
-        probability = np.exp(log_softmax(comparison.reference["logits"][k, shown].values))
-        total += flips * probability[np.arange(len(shown)), label]
-    return total / harmful.sum(axis=0)
+def _net_p(gained: NDArray[np.int64], lost: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """p of no net change of each group; NaN where no pair of models differs in being right."""
+    if len(lost) == 1:
+        return mcnemar_exact(lost[0], gained[0])
+    tested = (gained + lost).any(axis=0)
+    p = np.full(len(sizes), np.nan)
+    p[tested] = paired_t(gained[:, tested] / sizes[tested], lost[:, tested] / sizes[tested])[1]
+    return p

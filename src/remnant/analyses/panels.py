@@ -1,5 +1,6 @@
 """Empty pictures in the one form that reports use."""
 
+from collections.abc import Iterable
 from typing import Any
 
 SERIES = ("#2f6690", "#c2571f", "#4f8a5b", "#8b5fa3", "#a97d12", "#5d6b78", "#b0466d", "#1f8a8c")
@@ -31,3 +32,18 @@ def panels(*heights: float) -> list[Any]:
 def short(label: str) -> str:
     """A scheme's label over several lines, to fit beside an axis."""
     return label.replace(" + ", " +\n").replace("(", "\n(", 1) if len(label) > 14 else label
+
+
+def scheme_rows(labels: Iterable[str], *, xlabel: str, height: float = 0.48) -> Any:
+    """One Axes with a row for each scheme, the first one on top; `height` is that of a row in inches."""
+    names = [short(label) for label in labels]
+    (axes,) = panels(0.9 + height * len(names))
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(xlabel)
+    return axes
+
+
+def legend_above(axes: Any, *, columns: int) -> None:
+    """The legend over the picture, clear of what it shows."""
+    axes.figure.legend(loc="outside upper left", ncols=columns, frameon=False, fontsize=9)

@@ -96,7 +96,7 @@ def _caption(exhibit: Exhibit, title: str, labels: Sequence[str]) -> tuple[tuple
     for line in exhibit.lines:
         term, colon, text = line.partition(": ")
         if colon and term in labels and term != "dense":
-            term = "compressed" if term in title else scheme_phrase(term)
+            term = "compressed" if title.endswith(f": {term}") or title == term else scheme_phrase(term)
         caption.append((term if colon else "", with_scheme_phrases(text if colon else line, labels)))
     return tuple(caption)
 

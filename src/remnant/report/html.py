@@ -59,6 +59,15 @@ def render(audit: Audit, thumbnails: Thumbnails | None = None, *, heading: str |
     return _filled(template, context, sections, shown)
 
 
+def excerpt(audit: Audit) -> str:
+    """The first screen as a fragment for a notebook: the answers and the table, with styles of its own."""
+    return (
+        _environment()
+        .get_template("excerpt.html.j2")
+        .render(title=default_title(audit), facts=facts(audit), answers=answers(audit), overview=overview(audit))
+    )
+
+
 def default_title(audit: Audit) -> str:
     """The title of a report."""
     dataset = audit.about.get("dataset")

@@ -3,6 +3,9 @@
 import re
 from collections.abc import Iterable
 
+from remnant.registry import names
+from remnant.trial import SCHEMES
+
 _WORDS = {
     "auc": "AUC",
     "cie": "CIE",
@@ -21,13 +24,23 @@ _UNITS = {"bytes": "bytes", "seconds": "s", "milliseconds": "ms", "microseconds"
 
 
 def scheme_name(label: str) -> str:
-    """The label of a scheme as a name: "magnitude-pruning(sparsity=0.9)" is "Magnitude pruning, sparsity 0.9"."""
+    """The label of a scheme as a name: "magnitude-pruning(sparsity=0.9)" is "Magnitude pruning, sparsity 0.9".
+
+    The name of a model made elsewhere stays as it is.
+    """
+    if not _is_scheme(label):
+        return label
     parts = [", ".join([kind, *settings]) for kind, settings in map(_parts, label.split(" + "))]
     return ", then ".join([_capital(parts[0]), *parts[1:]])
 
 
 def scheme_phrase(label: str) -> str:
-    """The label of a scheme as part of a sentence, such as "magnitude pruning at sparsity 0.9"."""
+    """The label of a scheme as part of a sentence, such as "magnitude pruning at sparsity 0.9".
+
+    The name of a model made elsewhere stays as it is.
+    """
+    if not _is_scheme(label):
+        return label
     phrases = []
     for kind, settings in map(_parts, label.split(" + ")):
         sparsity = [f"at {setting}" for setting in settings if setting.startswith("sparsity ")]
@@ -38,7 +51,7 @@ def scheme_phrase(label: str) -> str:
 
 def with_scheme_phrases(text: str, labels: Iterable[str]) -> str:
     """`text` with the exact labels of schemes replaced by phrases; "dense" is a word and stays."""
-    found = sorted((label for label in labels if label != "dense"), key=len, reverse=True)
+    found = sorted((label for label in labels if label != "dense" and _is_scheme(label)), key=len, reverse=True)
     if not found:
         return text
     pattern = rf"(?<![\w-])({'|'.join(map(re.escape, found))})(?![\w(-])"
@@ -58,6 +71,15 @@ def title(name: str) -> str:
     if re.match(r"[pqnkxy]\b", text):
         return text + unit
     return _capital(text) + unit
+
+
+def _is_scheme(label: str) -> bool:
+    """The label is that of a scheme, known by its kind or its settings, not a name that a user gave to a model."""
+    known = {"dense", *names("scheme", SCHEMES)}
+    return all(
+        part.strip() in known or re.fullmatch(r"[\w-]+\(\w+=.*\)", part.strip(), re.DOTALL)
+        for part in label.split(" + ")
+    )
 
 
 def _parts(label: str) -> tuple[str, list[str]]:

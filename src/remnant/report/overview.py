@@ -16,10 +16,15 @@ class Cell:
     value: str = ""
     note: str = ""
 
+    @property
+    def text(self) -> str:
+        """Both on one line."""
+        return f"{self.value} ({self.note})".replace("\n", ", ") if self.note else self.value
+
 
 @dataclass(frozen=True)
 class Overview:
-    """One row for each scheme, dense first."""
+    """One row for each scheme, the reference first."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Name, tuple[Cell, ...]], ...]
@@ -47,6 +52,10 @@ def _columns(claims: Claims, audit: Audit) -> dict[str, Callable[[str], Cell]]:
         claim = claims.get("worst_class_change", label)
         return _cell(claim, level_of(audit, claim, "class"))
 
+    def of_pair(quantity: str) -> Callable[[str], Cell]:
+        """Columns of audits without populations."""
+        return lambda label: Cell() if claims.ranked("pie_count") else _detailed(claims.get(quantity, label))
+
     def exemplars(label: str) -> Cell:
         cell = _against_chance(claims, "pie_count", "pie_count_null", label)
         if label not in verdict:
@@ -60,9 +69,12 @@ def _columns(claims: Claims, audit: Audit) -> dict[str, Callable[[str], Cell]]:
     return {
         "Accuracy": lambda label: _cell(_accuracy(claims, label)),
         "Right answers lost": single("cie_u_rate"),
+        "Net change of accuracy": of_pair("net_accuracy_change"),
         "PIEs": exemplars,
         "Significant classes": classes,
         "Worst class, relative change": worst,
+        "Worst class": of_pair("worst_class_net_change"),
+        "Worst group": of_pair("worst_group_net_change"),
         "Times smaller": single("size_ratio"),
     }
 
@@ -70,13 +82,17 @@ def _columns(claims: Claims, audit: Audit) -> dict[str, Callable[[str], Cell]]:
 def _accuracy(claims: Claims, label: str) -> Claim | None:
     """Test accuracy; that of the dense models also stands with each comparison."""
     found = claims.get("test_accuracy", label)
-    if found is None and label == "dense":
+    if found is None and label == claims.reference:
         return next((claim for other in claims.compressed if (claim := claims.get("accuracy_all", other))), None)
     return found
 
 
 def _cell(claim: Claim | None, note: str = "") -> Cell:
     return Cell(format_value(claim.estimate, claim.scale), note) if claim else Cell()
+
+
+def _detailed(claim: Claim | None) -> Cell:
+    return _cell(claim, claim.detail if claim else "")
 
 
 def _against_chance(claims: Claims, quantity: str, null: str, label: str) -> Cell:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remnant.finding import Claim, format_value
-from remnant.report.labels import scheme_phrase
+from remnant.report.labels import scheme_name, scheme_phrase
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,10 @@ def plain(sentence: Sentence) -> str:
 
 
 def scheme(label: str, *, first: bool = False) -> Name:
-    """The name of a scheme inside of a sentence, or as its `first` words."""
+    """The name of a scheme inside of a sentence, or as its `first` words; names that users gave stay as they are."""
     phrase = scheme_phrase(label)
-    return Name(phrase[:1].upper() + phrase[1:] if first else phrase, label)
+    is_given = scheme_name(label) == label
+    return Name(phrase[:1].upper() + phrase[1:] if first and not is_given else phrase, label)
 
 
 def sentence(*parts: str | Name | Claim | Sentence | None) -> Sentence | None:

@@ -98,13 +98,18 @@ def _shown_claim(claim: Claim, labels: Sequence[str]) -> ShownClaim:
         quantity=claim.quantity,
         title=title(claim.quantity),
         subject=claim.subject,
-        on=scheme_name(claim.subject) if claim.subject in labels else claim.subject,
+        on=_on(claim, labels),
         estimate=format_value(claim.estimate, claim.scale),
         interval=interval,
         n=f"{claim.n:,} {claim.unit}{'s' if claim.n != 1 and claim.unit and not claim.unit.endswith('s') else ''}",
         method=with_scheme_phrases(claim.method, labels),
         source=_citation(claim.citation),
     )
+
+
+def _on(claim: Claim, labels: Sequence[str]) -> str:
+    subject = scheme_name(claim.subject) if claim.subject in labels else claim.subject
+    return f"{subject}: {claim.detail}" if claim.detail else subject
 
 
 def _citation(citation: str) -> Markup:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from remnant.finding import Audit, Claim
+from remnant.report import pairs
 from remnant.report.prose import Name, Quote, Sentence, listed, p_value, scheme, sentence
 from remnant.stats.multiplicity import holm
 
@@ -26,7 +27,9 @@ class Claims:
 
     found: dict[tuple[str, str], Claim]
     schemes: tuple[str, ...]
-    """Labels of the schemes, "dense" first."""
+    """Labels of the schemes, the reference first."""
+    reference: str = "dense"
+    """Label of what the others are compared with."""
 
     def get(self, quantity: str, subject: str) -> Claim | None:
         """The claim, or None."""
@@ -34,8 +37,8 @@ class Claims:
 
     @property
     def compressed(self) -> tuple[str, ...]:
-        """Labels of all schemes but "dense"."""
-        return tuple(label for label in self.schemes if label != "dense")
+        """Labels of all schemes but the reference."""
+        return tuple(label for label in self.schemes if label != self.reference)
 
     def of_strongest(self, quantity: str) -> tuple[str, Claim] | None:
         """The claim on `quantity` of the scheme that loses most right answers, among those that have one.
@@ -58,7 +61,8 @@ def claims_of(audit: Audit) -> Claims:
         for claim in finding.claims:
             found.setdefault((claim.quantity, claim.subject), claim)
     known = list(audit.about.get("schemes") or dict.fromkeys(s for _, s in found if s != "population"))
-    return Claims(found, tuple(sorted(known, key=lambda label: label != "dense")))
+    reference = audit.reference
+    return Claims(found, tuple(sorted(known, key=lambda label: label != reference)), reference)
 
 
 def answers(audit: Audit) -> tuple[Answer, ...]:
@@ -69,13 +73,21 @@ def answers(audit: Audit) -> tuple[Answer, ...]:
     claims = claims_of(audit)
     found = [
         _answer("What was forgotten?", _forgotten(claims), ("mismatches", "exemplars"), audit),
-        _answer("Is it more than noise?", _noise(claims, audit), ("exemplars", "mismatches"), audit),
-        _answer("Who pays?", _payers(claims, audit), ("exemplars", "classes", "long_tail"), audit),
+        _noise_or_accuracy(claims, audit),
+        _answer("Who pays?", _payers(claims, audit), ("exemplars", "classes", "slices", "long_tail"), audit),
     ]
     saved = [said for said in _saved(claims) if said]
     if saved:
         found.append(Answer("What does it save?", saved[0], tuple(saved[1:])))
     return tuple(found)
+
+
+def _noise_or_accuracy(claims: Claims, audit: Audit) -> Answer:
+    """Populations can tell compression from chance; a single pair can say whether accuracy is the same."""
+    tested = [label for label, _ in claims.ranked("cie_u_rate")]
+    if not claims.ranked("pie_count") and (said := pairs.accuracy(claims.found, tested, claims.reference)):
+        return _answer("Is it as accurate as before?", said, (), audit)
+    return _answer("Is it more than noise?", _noise(claims, audit), ("exemplars", "mismatches"), audit)
 
 
 def more_than_noise(claims: Claims) -> dict[str, bool]:
@@ -131,7 +143,10 @@ def _answer(question: str, sentences: list[Sentence | None], needs: tuple[str, .
 def _forgotten(claims: Claims) -> list[Sentence | None]:
     lost = claims.ranked("cie_u_rate")
     if not lost:
-        return []
+        return [
+            (scheme(label, first=True), " answers otherwise than ", scheme(claims.reference), " on ", Quote(rate), ".")
+            for label, rate in claims.ranked("cie_rate")[:1]
+        ]
     label, claim = lost[0]
     sentences = [
         (scheme(label, first=True), " loses the right answer on ", Quote(claim), " of the test examples."),
@@ -140,7 +155,7 @@ def _forgotten(claims: Claims) -> list[Sentence | None]:
             claims.get("cie_c_rate", label),
             "; net, accuracy changes by ",
             claims.get("net_accuracy_change", label),
-            " of the examples.",
+            ".",
         ),
     ]
     if len(lost) > 1:
@@ -180,9 +195,9 @@ def _noise(claims: Claims, audit: Audit) -> list[Sentence | None]:
         label, rate = found
         sentences.append(
             sentence(
-                "Two dense models of different seeds disagree on ",
-                claims.get("cie_rate_null", "dense"),
-                " of the examples; a dense model and its counterpart under ",
+                f"Two {_models(claims)} of different seeds disagree on ",
+                claims.get("cie_rate_null", claims.reference),
+                " of the examples; one of them and its counterpart under ",
                 scheme(label),
                 " on ",
                 rate,
@@ -190,6 +205,10 @@ def _noise(claims: Claims, audit: Audit) -> list[Sentence | None]:
             )
         )
     return sentences
+
+
+def _models(claims: Claims) -> str:
+    return "dense models" if claims.reference == "dense" else "models of the reference"
 
 
 def _bare(claim: Claim | None) -> Sentence | None:
@@ -224,10 +243,11 @@ def _payers(claims: Claims, audit: Audit) -> list[Sentence | None]:
     if found and on_all:
         label, on_pies = found
         hard = on_pies.estimate < on_all.estimate
-        start = "Examples that are hard for dense models too" if hard else "Not the examples that are hard already"
+        models = _models(claims)
+        start = f"Examples that are hard for {models} too" if hard else "Not the examples that are hard already"
         sentences += [
             (
-                f"{start}: dense models are right on ",
+                f"{start}: {models} are right on ",
                 Quote(on_pies, False),
                 " of the PIEs of ",
                 scheme(label),
@@ -237,7 +257,10 @@ def _payers(claims: Claims, audit: Audit) -> list[Sentence | None]:
             ),
             _chance_pies(on_pies, claims.get("accuracy_pie_null", label)),
         ]
-    return [*sentences, *_losers(claims, audit), *_tested(claims), *_long_tail(claims)]
+    losers = _losers(claims, audit)
+    if not losers:
+        losers = [said for label, _ in claims.ranked("cie_u_rate")[:1] for said in pairs.payers(claims.found, label)]
+    return [*sentences, *losers, *_tested(claims), *_long_tail(claims)]
 
 
 def _chance_pies(on_pies: Claim, by_chance: Claim | None) -> Sentence | None:
@@ -303,12 +326,17 @@ def _long_tail(claims: Claims) -> list[Sentence | None]:
     return [("The examples that ", scheme(label), how, Quote(auc), *p_value(p), ").")]
 
 
+def _reference_model(claims: Claims) -> str:
+    return "dense model" if claims.reference == "dense" else "reference"
+
+
 def _saved(claims: Claims) -> list[Sentence | None]:
     for label, size in claims.ranked("size_ratio")[:1]:
         if size.estimate <= 1:
-            return [("No scheme takes fewer bytes than the dense model.",)]
+            return [(f"No scheme takes fewer bytes than the {_reference_model(claims)}.",)]
+        start = f"The {_reference_model(claims)} takes "
         sentences: list[Sentence | None] = [
-            ("The dense model takes ", Quote(size), " times the bytes of ", scheme(label), ", the smallest scheme.")
+            (start, Quote(size), " times the bytes of ", scheme(label), ", the smallest scheme.")
         ]
         operations, time = claims.get("effective_flops_ratio", label), claims.get("latency_ratio", label)
         sentences.append(

@@ -1,4 +1,10 @@
-"""How far two models, or two populations of models, give the same answers on the same examples."""
+"""How far two models, or two populations of models, give the same answers on the same examples.
+
+Logits may be of any precision. They are read in blocks of examples that fit into the cache, in double precision
+there, so that no second copy of a large array is ever made.
+"""
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -6,8 +12,34 @@ from numpy.typing import ArrayLike, NDArray
 MISMATCHES = ("cie", "cie_u", "cie_c", "cie_w")
 """Kinds of mismatch; see `mismatches`."""
 
+_VALUES = 2**16
+"""Numbers in a block: 512 KiB in double precision."""
+_FEW_CLASSES = 32
+"""With fewer classes, blocks are laid out class by class: sums over a short last axis are slow."""
 
-def mismatches(reference: ArrayLike, compressed: ArrayLike, label: ArrayLike) -> dict[str, NDArray[np.bool_]]:
+
+def top_class(logits: ArrayLike) -> NDArray[np.signedinteger]:
+    """Class with the highest logit, shape (..., example), in the smallest signed integers that hold every class.
+
+    The first class wins among equal logits.
+
+    Parameters
+    ----------
+    logits
+        Shape (..., example, class).
+    """
+    x = np.asarray(logits)
+    num_classes = x.shape[-1]
+    found = np.empty(x.shape[:-1], np.min_scalar_type(-num_classes))
+    for index in np.ndindex(x.shape[:-2]):
+        for block in _blocks(x.shape[-2], num_classes):
+            found[(*index, block)] = _comparable(x[(*index, block)]).argmax(axis=-1)
+    return found
+
+
+def mismatches(
+    reference: ArrayLike, compressed: ArrayLike, label: ArrayLike | None = None
+) -> dict[str, NDArray[np.bool_]]:
     """Which predictions differ between reference and compressed model, by kind.
 
     - "cie": compression identified exemplar: the two predict different classes;
@@ -22,14 +54,17 @@ def mismatches(reference: ArrayLike, compressed: ArrayLike, label: ArrayLike) ->
     reference, compressed
         Predicted classes, shape (..., example).
     label
-        True classes, shape (example,).
+        True classes, shape (example,). Without them, only "cie" is known.
 
     References
     ----------
     dam2023understanding, section 2; hooker2019what, section 2.3
     """
-    reference, compressed, label = np.asarray(reference), np.asarray(compressed), np.asarray(label)
+    reference, compressed = np.asarray(reference), np.asarray(compressed)
     differ = reference != compressed
+    if label is None:
+        return {"cie": differ}
+    label = np.asarray(label)
     harmful, beneficial = differ & (reference == label), differ & (compressed == label)
     return {"cie": differ, "cie_u": harmful, "cie_c": beneficial, "cie_w": differ & ~harmful & ~beneficial}
 
@@ -70,9 +105,51 @@ def kl_divergence(reference_logits: ArrayLike, compressed_logits: ArrayLike) -> 
     ----------
     kullback1951information
     """
-    p, q = log_softmax(reference_logits), log_softmax(compressed_logits)
+    a, b = np.broadcast_arrays(np.atleast_2d(reference_logits), np.atleast_2d(compressed_logits))
+    found = np.empty(a.shape[:-1])
+    for index in np.ndindex(a.shape[:-2]):
+        for block in _blocks(*a.shape[-2:]):
+            here = (*index, block)
+            found[here] = _kl_of_block(_block(a[here]), _block(b[here]))
+    return found.reshape(np.broadcast_shapes(np.shape(reference_logits), np.shape(compressed_logits))[:-1])
+
+
+def _kl_of_block(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """KL of two blocks of logits, which are overwritten."""
+    a -= a.max(axis=-1, keepdims=True)
+    b -= b.max(axis=-1, keepdims=True)
+    p = np.exp(a)
+    total = p.sum(axis=-1)
+    a -= b
+    p *= a
+    other = np.exp(b, out=b).sum(axis=-1)
     # Equal inputs give exactly 0; rounding below 0 is cut off.
-    return np.maximum(np.einsum("...c,...c->...", np.exp(p), p - q), 0.0)
+    return np.maximum(p.sum(axis=-1) / total - (np.log(total) - np.log(other)), 0.0)
+
+
+def class_probability(
+    logits: ArrayLike, rows: NDArray[np.integer], classes: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Softmax probability of one class on each of some examples, shape (row,).
+
+    Parameters
+    ----------
+    logits
+        Shape (example, class).
+    rows
+        Examples to read, shape (row,).
+    classes
+        The class on each of them, shape (row,) or (row, slot); the result has that shape.
+    """
+    x, classes = np.asarray(logits), np.asarray(classes)
+    slots = classes if classes.ndim > 1 else classes[:, None]
+    found = np.empty(slots.shape)
+    for block in _blocks(len(rows), x.shape[-1]):
+        part = _block(x[rows[block]])
+        part -= part.max(axis=-1, keepdims=True)
+        own = np.exp(np.take_along_axis(part, slots[block], axis=-1))
+        found[block] = own / np.exp(part, out=part).sum(axis=-1, keepdims=True)
+    return found.reshape(classes.shape)
 
 
 def mean_kl_divergences(log_probabilities: ArrayLike) -> NDArray[np.float64]:
@@ -104,9 +181,14 @@ def in_top_k(logits: ArrayLike, label: ArrayLike, k: int) -> NDArray[np.bool_]:
     num_classes = x.shape[-1]
     if not 1 <= k <= num_classes:
         raise ValueError(f"Expected `k` in [1, {num_classes}], but got {k!r}.")
-    own = np.take_along_axis(x, np.broadcast_to(label[:, None], (*x.shape[:-1], 1)), axis=-1)
-    before = (x > own) | ((x == own) & (np.arange(num_classes) < label[:, None]))
-    return before.sum(axis=-1) < k
+    found = np.empty(x.shape[:-1], bool)
+    for index in np.ndindex(x.shape[:-2]):
+        for block in _blocks(x.shape[-2], num_classes):
+            part, true = _comparable(x[(*index, block)]), label[block, None]
+            own = np.take_along_axis(part, true, axis=-1)
+            before = (part > own) | ((part == own) & (np.arange(num_classes) < true))
+            found[(*index, block)] = before.sum(axis=-1) < k
+    return found
 
 
 def same_seed_p(disagreements: NDArray[np.float64], num_permutations: int, rng: np.random.Generator) -> float:
@@ -168,3 +250,19 @@ def prediction_distances(
         between = between - np.trace(disagreements, offset=weights.shape[1] // 2)
         num_between = num_between - n1
     return 2 * between / num_between - within_first / (n1 * (n1 - 1)) - within_second / (n2 * (n2 - 1))
+
+
+def _blocks(num_rows: int, num_columns: int) -> Iterator[slice]:
+    """Slices of rows of at most `_VALUES` numbers, and of at least one row."""
+    size = max(1, _VALUES // num_columns)
+    return (slice(start, start + size) for start in range(0, num_rows, size))
+
+
+def _comparable(block: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The block itself, or in single precision instead of half, which has no fast comparison."""
+    return block.astype(np.float32) if block.dtype == np.float16 else block
+
+
+def _block(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """A copy in double precision, laid out for reductions over classes."""
+    return np.array(logits, np.float64, order="F" if logits.shape[-1] < _FEW_CLASSES else "C")

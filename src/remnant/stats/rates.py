@@ -1,4 +1,4 @@
-"""Shares of examples: accuracy by group, and intervals for one share and for a difference of two."""
+"""Shares of examples: accuracy by group, intervals for one share, for a difference of two, and for a quantile."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -6,6 +6,10 @@ from scipy import special, stats
 
 Interval = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Lower and upper ends, of the shape of the estimates."""
+
+
+_ROWS = 2**20
+"""Examples that are counted at a time: `bincount` makes 8 bytes of each index."""
 
 
 def rate_by_group(flags: ArrayLike, group: ArrayLike, num_groups: int) -> NDArray[np.float64]:
@@ -23,10 +27,52 @@ def rate_by_group(flags: ArrayLike, group: ArrayLike, num_groups: int) -> NDArra
     num_groups
         Number of groups.
     """
-    flags, group = np.asarray(flags), np.asarray(group)
-    sizes = np.bincount(group, minlength=num_groups)
-    totals = np.stack([np.bincount(group, weights=row, minlength=num_groups) for row in flags])
+    sizes = group_sizes(group, num_groups)
+    totals = counts_by_group(flags, group, num_groups)
     return np.divide(totals, sizes, out=np.full(totals.shape, np.nan), where=sizes > 0)
+
+
+def counts_by_group(flags: ArrayLike, group: ArrayLike, num_groups: int) -> NDArray[np.int64]:
+    """Number of True flags among the examples of each group, shape (trial, group); parameters as `rate_by_group`."""
+    flags, group = np.asarray(flags), np.asarray(group)
+    counts = np.zeros((len(flags), num_groups), np.int64)
+    for start in range(0, len(group), _ROWS):
+        part = group[start : start + _ROWS]
+        for row, flagged in zip(counts, flags[:, start : start + _ROWS], strict=True):
+            row += np.bincount(part[flagged], minlength=num_groups)
+    return counts
+
+
+def group_sizes(group: ArrayLike, num_groups: int) -> NDArray[np.int64]:
+    """Number of examples of each group, shape (group,)."""
+    group = np.asarray(group)
+    sizes = np.zeros(num_groups, np.int64)
+    for start in range(0, len(group), _ROWS):
+        sizes += np.bincount(group[start : start + _ROWS], minlength=num_groups)
+    return sizes
+
+
+def quantile_interval(ordered: NDArray[np.floating], share: float, *, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a quantile by the values of a sample, whatever their distribution.
+
+    From the l-th to the u-th smallest of n values, where a Binomial(n, share) number is below l, and is u or
+    more, each with a probability of at most (1 - level) / 2: so many values lie below the quantile. Never below
+    its level. NaN for an end that no value is far enough out for.
+
+    Parameters
+    ----------
+    ordered
+        Independent values in rising order.
+    share
+        Share of the population below the quantile, such as 0.9.
+
+    References
+    ----------
+    wilks1948order
+    """
+    n, tail = len(ordered), (1 - _checked(level)) / 2
+    low, high = int(stats.binom.ppf(tail, n, share)), int(stats.binom.ppf(1 - tail, n, share)) + 1
+    return float(ordered[low - 1]) if low >= 1 else np.nan, float(ordered[high - 1]) if high <= n else np.nan
 
 
 def wilson(successes: ArrayLike, n: ArrayLike, *, level: float = 0.95) -> Interval:
