@@ -12,7 +12,15 @@ import torch
 
 from remnant.engine import num_cores
 
-EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
+EXTRAS = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "hf": ("transformers", "datasets"),
+    "timm": ("timm",),
+    "torchao": ("torchao",),
+    "structured": ("torch_pruning",),
+    "data": ("zfpy", "imagecodecs", "jpeglib"),
+    "sign": ("cryptography",),
+}
 """Extra of the package to the modules that it installs."""
 
 

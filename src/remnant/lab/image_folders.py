@@ -54,16 +54,16 @@ def from_class_folders(
 
 
 def _class_folders(folder: Path, classes: list[str], framing: Framing | None) -> Split:
-    names, labels = _listed(folder, classes)
+    names, labels = listed(folder, classes)
     if not names:
         raise ValueError(f"Expected images in {folder}/CLASS/, but found none with one of the endings {ENDINGS}.")
     files = image_files(folder, names, framing)
     decoded = files.batch(np.arange(len(names))) if np.prod(files.shape) <= IN_MEMORY else None
     images = files if decoded is None else decoded.permute(0, 2, 3, 1).numpy()
-    return split(images, labels, np.array(names), _metadata(folder, names))
+    return split(images, labels, np.array(names), metadata(folder, names))
 
 
-def _listed(folder: Path, classes: list[str]) -> tuple[list[str], np.ndarray]:
+def listed(folder: Path, classes: list[str]) -> tuple[list[str], np.ndarray]:
     """Paths below `folder` of all images, sorted within classes, and their labels."""
     names: list[str] = []
     labels: list[int] = []
@@ -79,7 +79,7 @@ def _listed(folder: Path, classes: list[str]) -> tuple[list[str], np.ndarray]:
     return names, np.array(labels, np.int64)
 
 
-def _metadata(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
+def metadata(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
     """Attribute columns of folder/metadata.csv, as text."""
     path = folder / "metadata.csv"
     if not path.exists():

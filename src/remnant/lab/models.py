@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from remnant.lab import cifar_networks as cifar
+from remnant.lab.coefficients.networks import for_coefficients
 from remnant.registry import find, unknown, user_object
 
 
@@ -88,7 +89,7 @@ def cnn(input_shape: Sequence[int], num_classes: int, *, width: int = 16) -> nn.
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], num_classes))
 
 
-FAMILIES = (
+_FAMILIES = (
     Family(
         "mlp[-WIDTH...]", r"mlp(?P<widths>(?:-\d+)*)", mlp, ("mlp", "mlp-256-128"),
         "fully connected, hidden layers of 128 and 64 or as named; any inputs", 0,
@@ -126,6 +127,23 @@ FAMILIES = (
         "VGG for CIFAR with batch norm and one linear layer, 11, 13, 16 or 19 layers", 32,
     ),
 )  # fmt: skip
+
+FAMILIES = (
+    *_FAMILIES,
+    # "mlp" and "cnn" fit themselves to their inputs.
+    *(
+        replace(
+            family,
+            syntax=f"coefficient-{family.syntax}",
+            pattern=f"coefficient-{family.pattern}",
+            function=for_coefficients(family.function),
+            examples=tuple(f"coefficient-{example}" for example in family.examples),
+            summary=f"{family.syntax} for coefficients of 4x4 or 8x8 blocks, with so much less halving of the picture",
+            smallest=1,
+        )
+        for family in _FAMILIES[2:]
+    ),
+)
 
 ARCHITECTURES: dict[str, str] = {family.syntax: family.summary for family in FAMILIES} | {
     "torchvision:NAME": "a classification model of torchvision, without its weights, such as torchvision:resnet50",

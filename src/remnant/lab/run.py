@@ -17,6 +17,7 @@ from remnant.engine import Cohort
 from remnant.lab import data, footprint, models, probe
 from remnant.lab.compress import Context, compress, take_part
 from remnant.lab.pictures import pictures
+from remnant.lab.selection import load as load_selection
 from remnant.lab.train import train
 from remnant.store import Store, pack_text
 from remnant.trial import NUMERICS, Trial
@@ -38,7 +39,7 @@ def run_trial(trial: Trial, store: Store, root: str | None = None) -> None:
     """
     dataset = _dataset(trial.recipe.dataset, root)
     labels = dataset.train.labels.numpy()
-    in_subset = np.ones(len(labels), bool) if trial.subset is None else plan.included(trial.subset, labels)
+    in_subset = _trained_on(trial, dataset, store)
     indices = np.flatnonzero(in_subset)
 
     start = time.monotonic()
@@ -87,6 +88,16 @@ def load_model(trial: Trial, store: Store, root: str | None = None) -> nn.Module
     state = store.read(trial, "weights")
     model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     return model.to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+
+
+def _trained_on(trial: Trial, dataset: data.Dataset, store: Store) -> np.ndarray:
+    """Which training examples the trial, or what it starts from, is trained on, shape (train_example,)."""
+    labels = dataset.train.labels.numpy()
+    mask = np.ones(len(labels), bool) if trial.subset is None else plan.included(trial.subset, labels)
+    if trial.selected is None:
+        return mask
+    selection = load_selection(store, trial.selected.selection)
+    return mask & selection.mask(dataset.train.ids, dataset.fingerprint, trial.seed)
 
 
 def _trained(trial: Trial, dataset: data.Dataset, indices: np.ndarray) -> nn.Module:

@@ -1,28 +1,17 @@
-"""The command line: each command is one library call."""
+"""Commands on populations that remnant trains: demo, run, audit, list, doctor."""
 
-import json
-import os
 import sys
 import time
-from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-errors = Console(stderr=True)
-console = Console()
-
-Json = Annotated[bool, arg(name="json", help="Print the result as JSON, for programs.")]
-Workers = Annotated[int | None, arg(help="Worker processes; default one per core.")]
-Data = Annotated[str | None, arg(help="Folder of the data sets; default the environment variable REMNANT_DATA.")]
-StoreRoot = Annotated[str, arg(help="Folder or fsspec URL that holds the finished trials.")]
+from remnant.cli.terminal import Bar, Data, Json, StoreRoot, Workers, console, duration, errors, print_json
 
 
 def demo(
@@ -61,7 +50,7 @@ def run(
     trials = plan.trials()
     shelf = Store(store)
     start = time.monotonic()
-    with _Bar("trials", quiet=json) as bar:
+    with Bar("trials", quiet=json) as bar:
 
         def show(state: execute.Progress) -> None:
             accuracy = "failed" if state.accuracy is None else f"accuracy {100 * state.accuracy:.1f} %"
@@ -71,9 +60,9 @@ def run(
         newly = execute.run(trials, shelf, engine=engine, workers=workers, root=data, progress=show)
     seconds = time.monotonic() - start
     if json:
-        _print_json({"store": store, "finished": newly, "seconds": seconds})
+        print_json({"store": store, "finished": newly, "seconds": seconds})
     else:
-        console.print(f"{newly} trials finished in {_duration(seconds)}; they are in [bold]{escape(store)}[/bold].")
+        console.print(f"{newly} trials finished in {duration(seconds)}; they are in [bold]{escape(store)}[/bold].")
 
 
 def audit(
@@ -83,9 +72,12 @@ def audit(
     analyses: Annotated[tuple[str, ...], arg(help="Only these analyses; default all that the population allows.")] = (),
     json: Json = False,
 ) -> None:
-    """Ask a population every question that it allows, and write report.html, report.md, report.json and tables."""
+    """Ask a population every question that it allows, and write a report.
+
+    Writes report.html, report.md, report.json, tables and manifest.json.
+    """
     from remnant import analyses as questions
-    from remnant import population
+    from remnant import manifest, population
     from remnant import report as reports
     from remnant.report.prose import plain
     from remnant.report.summary import answers
@@ -93,19 +85,20 @@ def audit(
 
     shelf = Store(store)
     start = time.monotonic()
-    with _Bar("analyses", quiet=json) as bar:
+    with Bar("analyses", quiet=json) as bar:
         people = population.load(shelf, damaged="skip")
         result = questions.audit(people, analyses or None, progress=bar.update)
     written = reports.write(result, out, thumbnails=population.thumbnails(shelf, people))
+    written |= manifest.write(out, result, command=["remnant", *sys.argv[1:]])
     if json:
-        _print_json({name: str(path) for name, path in written.items()})
+        print_json({name: str(path) for name, path in written.items()})
         return
     for key, fault in people.attrs["damaged"].items():
         errors.print(f"[yellow]left out[/yellow] {key}: {escape(fault)}")
     for reason in dict.fromkeys(result.not_run.values()):
         names = ", ".join(name for name, other in result.not_run.items() if other == reason)
         console.print(f"[dim]not run: {names}: {escape(reason)}[/dim]")
-    console.print(f"{len(result.findings)} findings in {_duration(time.monotonic() - start)}.")
+    console.print(f"{len(result.findings)} findings in {duration(time.monotonic() - start)}.")
     for answer in answers(result):
         console.print(f"[bold]{escape(answer.question)}[/bold] {escape(plain(answer.lead))}", highlight=False)
     console.print(f"The report is [bold]{escape(str(written['report.html'].resolve()))}[/bold]", soft_wrap=True)
@@ -123,7 +116,7 @@ def list_names(
     catalogue = _catalogue()
     chosen = catalogue if kind == "all" else {kind: catalogue[kind]}
     if json:
-        _print_json(chosen)
+        print_json(chosen)
         return
     for title, entries in chosen.items():
         table = Table("name", "what it is", title=title, title_justify="left", title_style="bold", box=None)
@@ -138,49 +131,12 @@ def doctor(*, json: Json = False) -> None:
 
     facts = examine()
     if json:
-        _print_json(facts)
+        print_json(facts)
         return
     table = Table("what", "found", box=None, show_header=False)
     for name, value in facts.items():
         table.add_row(name, escape(str(value)))
     console.print(table)
-
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo,
-    "run": run,
-    "audit": audit,
-    "list": list_names,
-    "doctor": doctor,
-}
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; a mistake of the user ends with one clear message and exit code 2."""
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="remnant",
-            description="Shows what a compressed neural network forgot, and finds out why.",
-            args=arguments,
-        )
-    except KeyboardInterrupt:
-        errors.print("Interrupted. Finished trials are stored; the same command continues where it stopped.")
-        raise SystemExit(130) from None
-    except _mistakes() as error:
-        if os.environ.get("REMNANT_DEBUG"):
-            raise
-        errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False)
-        raise SystemExit(2) from error
-
-
-def _mistakes() -> tuple[type[Exception], ...]:
-    """Errors whose message is for the user; others are defects and keep their traceback."""
-    from remnant.execute import RunError
-    from remnant.finding import NotApplicable
-    from remnant.store import StoreError
-
-    return (ValueError, OSError, StoreError, RunError, NotApplicable)
 
 
 def _catalogue() -> dict[str, dict[str, str]]:
@@ -203,50 +159,3 @@ def _catalogue() -> dict[str, dict[str, str]]:
         "recipes": {n: f"{r.architecture} on {r.dataset}" for n, r in RECIPES.items()},
         "schemes": {name: first_line(find("scheme", name, SCHEMES)) for name in names("scheme", SCHEMES)},
     }
-
-
-class _Bar:
-    """A progress bar on the terminal's error stream, with rate, time left and a note."""
-
-    def __init__(self, unit: str, *, quiet: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
-            console=errors,
-            disable=quiet,
-            transient=True,
-        )
-        self._task = self._progress.add_task(unit, total=None, rate="", note="")
-        self._start, self._first = time.monotonic(), None
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def update(self, finished: int, total: int, note: str = "") -> None:
-        self._first = finished if self._first is None else self._first
-        seconds = time.monotonic() - self._start
-        rate = f"{finished / seconds:.1f}/s" if finished and seconds else ""
-        self._progress.update(self._task, completed=finished, total=total, rate=rate, note=note)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""python -m remnant.cli."""
+
+from remnant.cli import main
+
+main()

@@ -1,0 +1,117 @@
+"""Commands on models and predictions made elsewhere: compare."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from rich.markup import escape
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+from remnant.cli.terminal import Bar, Json, console, duration, errors, print_json
+
+
+def compare(
+    reference: Annotated[
+        Positional[str],
+        arg(help='File of predictions, or a model such as "model.onnx" or "hf:DIR". "NAME=FILE" gives it a name.'),
+    ],
+    compressed: Annotated[
+        Positional[tuple[str, ...]],
+        arg(help='The same for one or more compressed models. "A,B" or a quoted glob: several models of one side.'),
+    ] = (),
+    *,
+    labels: Annotated[str | None, arg(help="File with ids and true classes (and attributes) of the examples.")] = None,
+    data: Annotated[
+        str | None,
+        arg(help='Data that models are run on, such as "imagefolder:DIR"; also gives labels and pictures to files.'),
+    ] = None,
+    root: Annotated[str | None, arg(help="Folder of the data; default the environment variable REMNANT_DATA.")] = None,
+    preprocessing: Annotated[
+        str | None, arg(help='How models want pictures: "imagenet", "dataset", "none", "size=224,mean=0.5,std=0.5".')
+    ] = None,
+    expect: Annotated[
+        str | None, arg(help='Known accuracy of the reference, such as "76.1%": a wrong set-up is found at once.')
+    ] = None,
+    floor: Annotated[
+        str | None, arg(help="The reference a second time, from another run: what differs is nondeterminism.")
+    ] = None,
+    match: Annotated[Literal["id", "position"], arg(help="How examples of files are matched.")] = "id",
+    missing: Annotated[
+        Literal["error", "drop"], arg(help='"drop": compare on the examples that all files have.')
+    ] = "error",
+    scores: Annotated[
+        Literal["auto", "logits", "probabilities"], arg(help="What scores in files are; auto: told by name and values.")
+    ] = "auto",
+    normalize: Annotated[
+        Literal["none", "characters", "bytes"], arg(help="Log-likelihoods of answers divided by their length.")
+    ] = "none",
+    margin: Annotated[
+        str, arg(help="Difference of accuracy that does not matter, for the equivalence test.")
+    ] = "1 point",
+    limit: Annotated[int | None, arg(help="Run models on so many examples only, evenly spaced.")] = None,
+    batch_size: Annotated[int, arg(help="Examples that models get at a time.")] = 128,
+    out: Annotated[Path, arg(help="Folder for the report and its tables.")] = Path("report"),
+    sign: Annotated[Path | None, arg(help="Ed25519 private key (PEM or OpenSSH) that signs manifest.json.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare a reference with compressed models made elsewhere, from their predictions or the models themselves.
+
+    Writes report.html, report.md, report.json, tables and manifest.json: what flipped and whom that harms, whether
+    accuracy is equivalent, which classes and groups pay, and which of several models does least harm.
+    """
+    from remnant import manifest, versus
+    from remnant.gates.units import parse
+
+    models: dict[str, Any] = {
+        "preprocessing": preprocessing,
+        "expect": None if expect is None else parse(expect, "share", "expect"),
+        "limit": limit,
+        "batch_size": batch_size,
+        "root": root,
+    }
+    start = time.monotonic()
+    with Bar("steps", quiet=json) as bar:
+        found = versus.compare(
+            reference,
+            *compressed,
+            labels=labels,
+            data=data,
+            floor=floor,
+            match=match,
+            missing=missing,
+            margin=parse(margin, "share", "margin"),
+            files={"scores": scores, "normalize": normalize},
+            models=models,
+            progress=bar.update,
+        )
+    written = found.write(out)
+    written |= manifest.write(out, found.audit, key=sign, command=["remnant", *sys.argv[1:]])
+    if json:
+        print_json({name: str(path) for name, path in written.items()})
+        return
+    _say(found, time.monotonic() - start)
+    console.print(f"The report is [bold]{escape(str(written['report.html'].resolve()))}[/bold]", soft_wrap=True)
+
+
+def _say(found: Any, seconds: float) -> None:
+    """What was compared, the answers of the first screen, and its table."""
+    from remnant.report.prose import plain
+    from remnant.report.summary import answers
+
+    for source in found.population.attrs["inputs"]:
+        for note in source.get("notes", ()):
+            errors.print(f"[yellow]note[/yellow] {escape(str(source['side']))}: {escape(note)}", highlight=False)
+    if left_out := found.population.attrs["matching"].get("left_out"):
+        errors.print(f"[yellow]left out[/yellow] {escape(str(left_out))}", highlight=False)
+    console.print(f"{found.population.sizes['example']:,} examples in {duration(seconds)}.")
+    for answer in answers(found.audit):
+        said = " ".join(plain(one) for one in (answer.lead, *answer.rest))
+        console.print(f"[bold]{escape(answer.question)}[/bold] {escape(said)}", highlight=False)
+    frame = found.to_frame()
+    if len(frame):
+        table = Table("", *(str(name) for name in frame.columns), box=None)
+        for name, row in frame.iterrows():
+            table.add_row(escape(str(name)), *(escape(str(cell)) for cell in row))
+        console.print(table)
