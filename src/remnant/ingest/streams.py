@@ -1,0 +1,41 @@
+"""The bytes of text files, compressed or not, within limits."""
+
+import gzip
+import io
+from pathlib import Path
+from typing import IO, Any
+
+from remnant.ingest.limits import Limits, hold
+
+
+class Bounded(io.RawIOBase):
+    """A readable stream that refuses to give more bytes than a limit: what a compressed file expands to."""
+
+    def __init__(self, stream: IO[bytes], limits: Limits) -> None:
+        self._stream, self._limits, self._given = stream, limits, 0
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size if size >= 0 else self._limits.memory + 1)
+        self._given += len(data)
+        hold("The file as text has at least this many bytes:", self._given, self._limits, "memory")
+        return data
+
+    def readline(self, size: int | None = -1) -> bytes:
+        line = self._stream.readline(self._limits.line + 1)
+        hold("A line has at least this many bytes:", len(line), self._limits, "line")
+        self._given += len(line)
+        hold("The file as text has at least this many bytes:", self._given, self._limits, "memory")
+        return line
+
+
+def open_text(path: Path, limits: Limits) -> Bounded:
+    """The bytes of a text file, decompressed if its name ends in .gz."""
+    opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
+    return Bounded(opener(path, "rb"), limits)
