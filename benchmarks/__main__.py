@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import everyday
+from benchmarks import codecs, coefficients, everyday, files, pairs
 from benchmarks.row import Row
 from remnant.engine import num_cores
 
@@ -20,6 +20,12 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "import": everyday.importing,
     "demo": everyday.demo,
     "audit": everyday.audit,
+    "compare": pairs.compare,
+    "files": files.files,
+    "codecs": codecs.coding,
+    "container": codecs.container,
+    "coefficients": coefficients.extraction,
+    "coefficient-learning": coefficients.learning,
 }
 
 

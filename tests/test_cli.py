@@ -52,7 +52,7 @@ def test_audit_can_be_limited_to_some_analyses(finished, capsys, tmp_path):
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stopped:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert stopped.value.code == 0
     assert (COMMANDS[command].__doc__ or "").split(".")[0].split()[0] in capsys.readouterr().out
 

@@ -15,7 +15,8 @@ from remnant.registry import names
 from tests import simulate
 
 COPY = "magnitude-pruning(sparsity=0.9)"
-SCHEMES = {"dense": 0.0, COPY: 0.4, "static-int8": 0.0}
+SELECTED = "selected-data(method=random, share=0.5, selection=0123456789abcdef)"
+SCHEMES = {"dense": 0.0, COPY: 0.4, "static-int8": 0.0, SELECTED: 0.2}
 NO_DIFFERENCE = {
     "cie_rate": 0,
     "cie_u_rate": 0,
@@ -39,7 +40,12 @@ NO_DIFFERENCE = {
     "generalization_gap_change": 0,
 }
 """Quantities that compare a scheme with the dense models, and their value for a copy of them."""
-UNITS = {"example", "train_example", "trial", "pair", "class", "permutation"}
+UNITS = {"example", "train_example", "trial", "pair", "class", "group", "permutation"}
+
+PARAMETERS: dict[str, dict[str, Any]] = {"league": {"least_sides": 1}}
+"""What an analysis is asked with where there is one compressed scheme only."""
+FLOORS = {"floor": "static-int8"}
+"""Analyses that need a side that is the reference run again, and which one is said to be it."""
 
 everyone = pytest.mark.parametrize("name", names("analysis", ANALYSES))
 
@@ -54,9 +60,20 @@ def population(seed=0, *, schemes=None, copy=False, **options):
     dense = found.isel(trial=found["scheme"].values == "dense")
     ids = [f"{COPY}/{name}" for name in dense["trial"].values]
     twin = dense.assign_coords(trial=ids, scheme=("trial", [COPY] * len(ids)))
+    kept = found.isel(trial=found["scheme"].values == SELECTED)
     return xr.concat(
-        [dense, twin], dim="trial", data_vars="minimal", coords="minimal", compat="override", join="override"
+        [dense, twin, kept], dim="trial", data_vars="minimal", coords="minimal", compat="override", join="override"
     )
+
+
+def ask(name, found):
+    """The finding of an analysis on a population."""
+    return analysis(name).run(found, **PARAMETERS.get(name, {}))
+
+
+def with_floor(name, found, floor=None):
+    """The population, with one scheme said to be the reference run again where the analysis needs it."""
+    return found.assign_attrs(floor=floor or FLOORS[name]) if name in FLOORS else found
 
 
 def claims(finding):
@@ -66,7 +83,7 @@ def claims(finding):
 
 @everyone
 def test_no_difference_between_a_population_and_itself(name):
-    found = analysis(name).run(population(copy=True))
+    found = ask(name, with_floor(name, population(copy=True), COPY))
     seen = claims(found)
     for (quantity, subject), claim in seen.items():
         if subject != COPY:
@@ -79,9 +96,9 @@ def test_no_difference_between_a_population_and_itself(name):
 
 @everyone
 def test_order_of_trials_is_irrelevant(name):
-    found = population()
+    found = with_floor(name, population())
     order = np.random.default_rng(1).permutation(found.sizes["trial"])
-    first, second = (analysis(name).run(p) for p in (found, found.isel(trial=order)))
+    first, second = (ask(name, p) for p in (found, found.isel(trial=order)))
     one, two = claims(first), claims(second)
     assert one.keys() == two.keys()
     for key, claim in one.items():
@@ -99,21 +116,21 @@ def test_order_of_trials_is_irrelevant(name):
 
 @everyone
 def test_same_seed_same_finding(name):
-    found = population()
-    assert analysis(name).run(found).to_dict() == analysis(name).run(found).to_dict()
+    found = with_floor(name, population())
+    assert ask(name, found).to_dict() == ask(name, found).to_dict()
 
 
 @everyone
 def test_the_population_is_not_changed(name):
-    found = population()
+    found = with_floor(name, population())
     before = found.copy(deep=True)
-    analysis(name).run(found)
+    ask(name, found)
     assert found.identical(before)
 
 
 @everyone
 def test_claims_say_what_they_count(name):
-    finding = analysis(name).run(population())
+    finding = ask(name, with_floor(name, population()))
     assert finding.analysis == name
     assert finding.claims
     assert finding.question.endswith("?")
@@ -123,7 +140,7 @@ def test_claims_say_what_they_count(name):
         assert claim.unit in UNITS, claim
         assert claim.n >= 1, claim
         assert claim.method, claim
-        assert claim.scale in {"count", "share", "number", "p"}, claim
+        assert claim.scale in {"count", "share", "points", "number", "p"}, claim
         assert (claim.low is None) == (claim.high is None), claim
         assert claim.subject in {*SCHEMES, "population"}, claim
         if claim.low is not None and claim.high is not None:
@@ -134,7 +151,7 @@ def test_claims_say_what_they_count(name):
 
 @everyone
 def test_findings_survive_json(name):
-    finding = analysis(name).run(population())
+    finding = ask(name, with_floor(name, population()))
     restored = Finding.from_dict(json.loads(finding.to_json()))
     assert restored.to_dict() == finding.to_dict()
     assert restored.claims == finding.claims
@@ -154,7 +171,7 @@ def test_the_picture_is_drawn_from_the_finding_alone(name):
     from matplotlib import pyplot
     from matplotlib.axes import Axes
 
-    finding = analysis(name).run(population())
+    finding = ask(name, with_floor(name, population()))
     axes = Finding.from_dict(finding.to_dict()).plot()
     first = axes if isinstance(axes, Axes) else np.ravel(axes)[0]
     figure: Any = first.get_figure(root=True)
@@ -175,11 +192,17 @@ def test_p_values_of_a_null_population_are_not_too_small(name):
     """
     found: dict[tuple[str, str], list[float]] = {}
     num = 40
+    compressed = SELECTED if name == "sufficiency" else COPY
     for seed in range(num):
         null = population(
-            seed, schemes={"dense": 0.0, COPY: 0.0}, num_seeds=6, num_subset_trials=8, num_examples=60, num_train=20
+            seed,
+            schemes={"dense": 0.0, compressed: 0.0},
+            num_seeds=6,
+            num_subset_trials=8,
+            num_examples=60,
+            num_train=20,
         )
-        for claim in analysis(name).run(null).claims:
+        for claim in ask(name, with_floor(name, null, COPY)).claims:
             if claim.scale == "p":
                 found.setdefault((claim.quantity, claim.subject), []).append(claim.estimate)
     for quantity, p in found.items():

@@ -12,6 +12,8 @@ Importing this package imports neither torch nor xarray: names are resolved when
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from remnant.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from remnant.analyses import audit as audit
     from remnant.execute import run as run
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from remnant.finding import Audit as Audit
     from remnant.finding import Claim as Claim
     from remnant.finding import Finding as Finding
+    from remnant.gates import gate as gate
     from remnant.plan import grid as grid
     from remnant.plan import subsets as subsets
     from remnant.population import load as load
@@ -36,16 +39,18 @@ if TYPE_CHECKING:
     from remnant.trial import MagnitudePruning as MagnitudePruning
     from remnant.trial import OneShotPruning as OneShotPruning
     from remnant.trial import Recipe as Recipe
+    from remnant.trial import SelectedData as SelectedData
     from remnant.trial import StaticInt8 as StaticInt8
     from remnant.trial import Subset as Subset
     from remnant.trial import Trial as Trial
-
-__version__ = "0.1.0"
+    from remnant.versus import Compared as Compared
+    from remnant.versus import compare as compare
 
 _HOME = {
     "Analysis": "finding",
     "Audit": "finding",
     "Claim": "finding",
+    "Compared": "versus",
     "Compose": "trial",
     "Dense": "trial",
     "DynamicInt8": "trial",
@@ -54,12 +59,15 @@ _HOME = {
     "MagnitudePruning": "trial",
     "OneShotPruning": "trial",
     "Recipe": "trial",
+    "SelectedData": "trial",
     "StaticInt8": "trial",
     "Store": "store",
     "Study": "study",
     "Subset": "trial",
     "Trial": "trial",
     "audit": "analyses",
+    "compare": "versus",
+    "gate": "gates",
     "grid": "plan",
     "load": "population",
     "paired": "population",

@@ -57,7 +57,7 @@ def format_value(value: float, scale: str) -> str:
     if scale == "share":
         return f"{round(100 * value, 2) + 0.0:.2f} %"  # + 0.0: no "-0.00 %"
     if scale == "points":
-        return f"{round(100 * value, 2) + 0.0:+.2f} points".replace("+0.00", "0.00")
+        return f"{round(100 * value, 2) + 0.0:.2f} points"
     if scale == "p":
         return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
     if scale == "count":
@@ -167,7 +167,10 @@ class NotApplicable(Exception):
 
 def _table_to_dict(table: pd.DataFrame) -> dict[str, Any]:
     columns = {str(name): [_cell(v) for v in table[name].tolist()] for name in table.columns}
-    return {"columns": columns, "dtypes": {str(name): str(table[name].dtype) for name in table.columns}}
+    kinds = {str(name): str(table[name].dtype) for name in table.columns}
+    # Texts have one dtype or another, depending on how pandas came by them.
+    texts = ("str", "string", "object")
+    return {"columns": columns, "dtypes": {name: "object" if kind in texts else kind for name, kind in kinds.items()}}
 
 
 def _table_from_dict(data: Mapping[str, Any]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ FORMS: dict[str, str] = {
 """How a model is written, to what it is."""
 
 PREDICTION_ENDINGS = (".npz", ".npy", ".csv", ".tsv", ".parquet", ".json", ".jsonl", ".safetensors")
-"""Endings of files that hold predictions, each also with .gz, .bz2, .xz or .zst behind it."""
+"""Endings of files that hold predictions; texts also with .gz behind it."""
 
 _PREFIXES = ("torchvision", "timm", "hf", "torchscript", "pickle")
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")

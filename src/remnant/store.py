@@ -4,6 +4,8 @@
     ROOT/trials/KEY/predictions.safetensors  logits, training predictions and margins, subset mask
     ROOT/trials/KEY/weights.safetensors      the model's state
     ROOT/datasets/FINGERPRINT/dataset.json   and labels, ids, groups and small pictures, once per data set
+    ROOT/selections/KEY/selection.json       and ids of the training examples that were chosen to be kept
+    ROOT/scores/KEY/score.json               and scores of training examples from a short training
     ROOT/.partial/                           what interrupted writers left; `sweep` removes it
 
 There are no locks. On a local disk a trial is written aside and renamed into place, so of several
@@ -139,6 +141,18 @@ class Store:
             return None
         return self._read("datasets", fingerprint, split)["pictures"]
 
+    def publish_item(self, shelf: str, name: str, files: Mapping[str, Arrays], record: Mapping[str, Any]) -> None:
+        """Store something on a shelf of its own ("selections", "scores"), beside trials and data sets."""
+        self._publish(_own_shelf(shelf), name, files, record)
+
+    def has_item(self, shelf: str, name: str) -> bool:
+        """Whether the item was published."""
+        return self._fs.exists(f"{self._path}/{_own_shelf(shelf)}/{name}/{shelf[:-1]}.json")
+
+    def item(self, shelf: str, name: str, file: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Record and arrays of one file of an item, after its checksum was checked."""
+        return self._manifest(_own_shelf(shelf), name), self._read(shelf, name, file)
+
     def sweep(self) -> int:
         """Remove what dead writers of this machine left behind; the number of removed directories."""
         host, removed = platform.node(), 0
@@ -246,6 +260,12 @@ class Store:
             return safetensors.numpy.load(data)
         except SafetensorError as error:
             raise DamagedError(_damaged(shelf, name, path, "is not a safetensors file")) from error
+
+
+def _own_shelf(shelf: str) -> str:
+    if shelf not in ("selections", "scores"):
+        raise ValueError(f"Expected `shelf` to be 'selections' or 'scores', but got {shelf!r}.")
+    return shelf
 
 
 def _damaged(shelf: str, name: str, path: str, fault: str) -> str:

@@ -8,6 +8,7 @@ stored trials, and a change of code that changes numbers is a deliberate bump.
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -200,6 +201,27 @@ class StaticInt8(Scheme):
 
 
 @dataclass(frozen=True)
+class SelectedData(Scheme):
+    """Training on a chosen part of the training examples only: a compressed data set, not a compressed model."""
+
+    kind: ClassVar[str] = "selected-data"
+    post_training: ClassVar[bool] = False
+
+    method: str
+    """How the examples were chosen, such as "forgetting-hard"."""
+    share: float
+    """Share of the training examples that are kept, in (0, 1]."""
+    selection: str
+    """Key of the list of their ids, which the store holds; see `remnant.lab.selection.Selection`."""
+
+    def __post_init__(self) -> None:
+        check(0 < self.share <= 1, "share", "in (0, 1]", self.share)
+        for name, pattern in (("method", r"[A-Za-z0-9._-]+"), ("selection", r"[0-9a-f]{16}")):
+            value = getattr(self, name)
+            check(bool(re.fullmatch(pattern, value)), name, f"of the form {pattern}", value)
+
+
+@dataclass(frozen=True)
 class Compose(Scheme):
     """Schemes one after another. Only the first may take part in training."""
 
@@ -227,7 +249,7 @@ class Compose(Scheme):
 
 SCHEMES: dict[str, type[Scheme]] = {
     scheme.kind: scheme
-    for scheme in (Dense, MagnitudePruning, OneShotPruning, Float16, DynamicInt8, StaticInt8, Compose)
+    for scheme in (Dense, MagnitudePruning, OneShotPruning, Float16, DynamicInt8, StaticInt8, SelectedData, Compose)
 }
 
 
@@ -280,6 +302,12 @@ class Trial:
         if not first.post_training:
             return replace(self, scheme=first) if first is not self.scheme else None
         return replace(self, scheme=Dense())
+
+    @property
+    def selected(self) -> SelectedData | None:
+        """The choice of training examples that the trial, or what it starts from, was trained on; None for all."""
+        first = self.scheme.parts[0] if isinstance(self.scheme, Compose) else self.scheme
+        return first if isinstance(first, SelectedData) else None
 
     def rng(self, stream: str) -> np.random.Generator:
         """The random stream named `stream` ("init", "order", "augmentation", ...).

@@ -22,6 +22,7 @@ from remnant.trial import (
     MagnitudePruning,
     OneShotPruning,
     Scheme,
+    SelectedData,
     StaticInt8,
 )
 from tests.lab.toys import MODELS, NUM_CLASSES, answers, built, context, evaluation_images, quantized_layers, trained
@@ -37,6 +38,7 @@ EXAMPLES: list[Scheme] = [
     DynamicInt8(per_channel=False),
     StaticInt8(),
     StaticInt8(calibration=10, per_channel=False),
+    SelectedData("random", 0.5, "0123456789abcdef"),
     Compose((MagnitudePruning(0.7), StaticInt8())),
     Compose((OneShotPruning(0.7, epochs=0.5), Float16())),
     Compose((Dense(), DynamicInt8())),

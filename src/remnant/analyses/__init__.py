@@ -25,6 +25,7 @@ ANALYSES: dict[str, str] = {
     "slices": "remnant.analyses.slices",
     "floor": "remnant.analyses.floor",
     "league": "remnant.analyses.league",
+    "sufficiency": "remnant.analyses.sufficiency",
     "footprint": "remnant.analyses.footprint",
 }
 """Name to module of each built-in analysis; imported when it is asked for."""
@@ -32,7 +33,8 @@ ANALYSES: dict[str, str] = {
 STORE_ANALYSES = (
     "mismatches", "exemplars", "classes", "memorization", "influence", "long_tail", "generalization", "footprint",
 )  # fmt: skip
-"""What is asked of populations that were trained here, in the order of reports."""
+"""What is asked of populations that were trained here, in the order of reports; and `sufficiency`, where models were
+trained on chosen examples."""
 FILE_ANALYSES = ("mismatches", "equivalence", "slices", "floor", "exemplars", "classes", "league")
 """What is asked of models made elsewhere, where often each side is a single one."""
 
@@ -127,6 +129,7 @@ def about(population: xr.Dataset) -> dict[str, Any]:
         "reference": reference_of(population),
         "inputs": attrs.get("inputs"),
         "matching": attrs.get("matching"),
+        "floor": attrs.get("floor"),
         "warning": _TEST_SELECTED if "test-selected" in str(attrs.get("recipe")) else None,
         "num_examples": sizes.get("example"),
         "num_train_examples": sizes.get("train_example"),
@@ -149,7 +152,10 @@ def about(population: xr.Dataset) -> dict[str, Any]:
 def _default_names(population: xr.Dataset) -> list[str]:
     """Analyses that fit how the population was made, in the order of reports, then those of other packages."""
     offered = [name for name in registry.names("analysis", ANALYSES) if name not in ANALYSES]
-    return [*(FILE_ANALYSES if "inputs" in population.attrs else STORE_ANALYSES), *offered]
+    if "inputs" in population.attrs:
+        return [*FILE_ANALYSES, *offered]
+    kept = any(label.startswith("selected-data") for label in schemes(population))
+    return [*STORE_ANALYSES, *(["sufficiency"] if kept else []), *offered]
 
 
 def _missing(population: xr.Dataset, question: Analysis) -> str:

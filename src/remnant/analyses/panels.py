@@ -1,5 +1,6 @@
 """Empty pictures in the one form that reports use."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,7 +31,9 @@ def panels(*heights: float) -> list[Any]:
 
 
 def short(label: str) -> str:
-    """A scheme's label over several lines, to fit beside an axis."""
+    """A scheme's label over several lines, to fit beside an axis, without keys that only programs read."""
+    label = re.sub(r", selection=\w+", "", label)
+    label = label if len(label) <= 60 else f"{label[:57]}..."
     return label.replace(" + ", " +\n").replace("(", "\n(", 1) if len(label) > 14 else label
 
 

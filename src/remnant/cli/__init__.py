@@ -1,12 +1,14 @@
 """The command line: each command is one library call."""
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 
 import tyro
 from rich.markup import escape
 
 from remnant.cli.comparing import compare
+from remnant.cli.data_sets import decode, encode, select
 from remnant.cli.judging import gate, verify
 from remnant.cli.populations import audit, demo, doctor, list_names, run
 from remnant.cli.terminal import errors
@@ -18,20 +20,25 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "gate": gate,
     "verify": verify,
+    "data encode": encode,
+    "data decode": decode,
+    "data select": select,
     "list": list_names,
     "doctor": doctor,
 }
+GROUPS: dict[str, str] = {"data": "Compress data sets and select examples: `remnant data --help` lists how."}
+"""First word of commands of two words, to what they do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a mistake of the user ends with one clear message and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="remnant",
-            description="Shows what a compressed neural network forgot, and finds out why.",
-            args=arguments,
-        )
+        if words and words[0] in GROUPS:
+            _run(words[1:], _group(words[0]), f"remnant {words[0]}", GROUPS[words[0]].partition(":")[0] + ".")
+        else:
+            commands = {name: command for name, command in COMMANDS.items() if " " not in name}
+            _run(words, commands | {name: _stub(GROUPS[name]) for name in GROUPS}, "remnant", _DESCRIPTION)
     except KeyboardInterrupt:
         errors.print("Interrupted. Finished trials are stored; the same command continues where it stopped.")
         raise SystemExit(130) from None
@@ -40,6 +47,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False)
         raise SystemExit(2) from error
+
+
+_DESCRIPTION = "Shows what a compressed neural network forgot, and finds out why."
+
+
+def _run(words: list[str], commands: dict[str, Callable[..., None]], prog: str, description: str) -> None:
+    tyro.extras.subcommand_cli_from_dict(commands, prog=prog, description=description, args=words)
+
+
+def _group(word: str) -> dict[str, Callable[..., None]]:
+    """The commands that start with a word, by their second word."""
+    start = f"{word} "
+    return {name.removeprefix(start): command for name, command in COMMANDS.items() if name.startswith(start)}
+
+
+def _stub(summary: str) -> Callable[[], None]:
+    """What stands for a group in the list of commands; words behind it never come here."""
+
+    def group() -> None: ...
+
+    group.__doc__ = summary
+    return group
 
 
 def _mistakes() -> tuple[type[Exception], ...]:

@@ -97,21 +97,24 @@ def compare(
 
 def _say(found: Any, seconds: float) -> None:
     """What was compared, the answers of the first screen, and its table."""
+    from remnant.gates.text import visible
     from remnant.report.prose import plain
     from remnant.report.summary import answers
 
     for source in found.population.attrs["inputs"]:
         for note in source.get("notes", ()):
-            errors.print(f"[yellow]note[/yellow] {escape(str(source['side']))}: {escape(note)}", highlight=False)
+            errors.print(
+                f"[yellow]note[/yellow] {escape(visible(source['side']))}: {escape(visible(note))}", highlight=False
+            )
     if left_out := found.population.attrs["matching"].get("left_out"):
-        errors.print(f"[yellow]left out[/yellow] {escape(str(left_out))}", highlight=False)
+        errors.print(f"[yellow]left out[/yellow] {escape(visible(left_out))}", highlight=False)
     console.print(f"{found.population.sizes['example']:,} examples in {duration(seconds)}.")
     for answer in answers(found.audit):
         said = " ".join(plain(one) for one in (answer.lead, *answer.rest))
-        console.print(f"[bold]{escape(answer.question)}[/bold] {escape(said)}", highlight=False)
+        console.print(f"[bold]{escape(answer.question)}[/bold] {escape(visible(said, 4000))}", highlight=False)
     frame = found.to_frame()
     if len(frame):
         table = Table("", *(str(name) for name in frame.columns), box=None)
         for name, row in frame.iterrows():
-            table.add_row(escape(str(name)), *(escape(str(cell)) for cell in row))
+            table.add_row(*(escape(visible(cell)) for cell in (name, *row)))
         console.print(table)

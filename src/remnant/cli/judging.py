@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from tyro.conf import Positional, arg
 
 from remnant.cli.terminal import Json, console, errors, print_json
@@ -86,7 +86,7 @@ def gate(
         raise SystemExit(found.exit_code)
     for warning in found.warnings:
         errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
-    table = Table("", "model", "limit", "measured", "", box=None)
+    table = Table("", Column("model", overflow="fold"), "limit", "measured", "", box=None)
     for row in gates.rows(found):
         colour = _COLOURS.get(row[0], "")
         table.add_row(f"[{colour}]{escape(row[0])}[/{colour}]" if colour else escape(row[0]), *map(escape, row[1:]))
@@ -104,16 +104,17 @@ def verify(
 ) -> None:
     """Check that a report, its inputs and remnant are still what manifest.json says. Exit code 1: something changed."""
     from remnant import manifest
+    from remnant.gates.text import visible
 
     found = manifest.verify(report, public_key=public_key, inputs=inputs)
     if json:
         print_json(found.to_dict())
         raise SystemExit(found.exit_code)
-    table = Table("", "what", "name", "", box=None)
+    table = Table("", "what", Column("name", overflow="fold"), "", box=None)
     for item in found.items:
         if item.status != "same":
             colour = "red" if item in found.wrong else "green" if item.status == "signed" else "yellow"
-            cells = map(escape, (item.kind, item.name, item.detail))
+            cells = (escape(visible(text)) for text in (item.kind, item.name, item.detail))
             table.add_row(f"[{colour}]{escape(item.status)}[/{colour}]", *cells)
     console.print(table)
     same = Counter(item.kind for item in found.with_status("same"))

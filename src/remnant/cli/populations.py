@@ -106,13 +106,13 @@ def audit(
 
 def list_names(
     kind: Annotated[
-        Positional[Literal["all", "analyses", "architectures", "datasets", "engines", "recipes", "schemes"]],
+        Positional[Literal["all", "analyses", "architectures", "codecs", "datasets", "engines", "recipes", "schemes"]],
         arg(help="What to list."),
     ] = "all",
     *,
     json: Json = False,
 ) -> None:
-    """List the analyses, architectures, data sets, engines, recipes and schemes that can be named."""
+    """List the analyses, architectures, codecs, data sets, engines, recipes and schemes that can be named."""
     catalogue = _catalogue()
     chosen = catalogue if kind == "all" else {kind: catalogue[kind]}
     if json:
@@ -141,6 +141,7 @@ def doctor(*, json: Json = False) -> None:
 
 def _catalogue() -> dict[str, dict[str, str]]:
     from remnant.analyses import ANALYSES, analysis
+    from remnant.codecs import CODECS
     from remnant.engine import ENGINES
     from remnant.lab.data import DATASETS
     from remnant.lab.models import ARCHITECTURES
@@ -154,6 +155,7 @@ def _catalogue() -> dict[str, dict[str, str]]:
     return {
         "analyses": {name: analysis(name).question for name in names("analysis", ANALYSES)},
         "architectures": dict(ARCHITECTURES),
+        "codecs": {name: first_line(find("codec", name, CODECS)) for name in names("codec", CODECS)},
         "datasets": dict(DATASETS),
         "engines": {name: first_line(import_module(ENGINES[name].partition(":")[0])) for name in ENGINES},
         "recipes": {n: f"{r.architecture} on {r.dataset}" for n, r in RECIPES.items()},

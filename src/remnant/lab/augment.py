@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from remnant.lab.dataset import ComputedInputs, Images, take
 from remnant.registry import unknown
 
 
@@ -33,6 +34,16 @@ def augment(images: Tensor, names: Sequence[str], rng: np.random.Generator) -> T
             )
         images = CHANGES[name](images, rng)
     return images
+
+
+def augmented(source: Images, batch: Tensor, names: Sequence[str], rng: np.random.Generator) -> Tensor:
+    """The examples of a batch after random changes.
+
+    Where the inputs are computed from images, such as transform coefficients, it is the images that are changed.
+    """
+    if isinstance(source, ComputedInputs):
+        return source.compute(augment(take(source.images, batch), names, rng))
+    return augment(take(source, batch), names, rng)
 
 
 def crop(images: Tensor, rng: np.random.Generator) -> Tensor:

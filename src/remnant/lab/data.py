@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from remnant.lab.array_files import from_arrays
+from remnant.lab.coefficients.inputs import from_coefficients
+from remnant.lab.containers import from_containers
 from remnant.lab.dataset import Dataset, Images, Split, assemble, positions, split, take
 from remnant.lab.image_files import Framing, image_files
 from remnant.lab.image_folders import from_class_folders, from_folders
@@ -54,6 +56,8 @@ DATASETS: dict[str, str] = {
     "imagenet": "1.3 million 224x224 photographs of 1,000 classes, in folders train/ and val/",
     "arrays:FILE.npz": "your own arrays train_images, train_labels, test_images, test_labels; #COLUMN for other labels",
     "imagefolder:DIR": "your own pictures: DIR/train/CLASS/*.png, DIR/test/CLASS/*.png; #SIDE brings all to one size",
+    "container:FILE": "a file that `remnant data encode` wrote; container:TRAIN,TEST takes its two splits from two",
+    "coefficients:TRANSFORM:NAME": "another data set as coefficients of zfp-precision-6, dct-8, jpeg-75, ...",
 }
 """Name to what it is."""
 
@@ -148,7 +152,12 @@ _NAMED: dict[str, Callable[[Path], Dataset]] = {
     "celeba": celeba,
     "imagenet": imagenet,
 }
-_FORMATS: dict[str, Callable[[str, Path, str], Dataset]] = {"arrays": from_arrays, "imagefolder": from_folders}
+_FORMATS: dict[str, Callable[[str, Path, str], Dataset]] = {
+    "arrays": from_arrays,
+    "imagefolder": from_folders,
+    "container": from_containers,
+    "coefficients": lambda name, folder, rest: from_coefficients(name, folder, rest, load=load),
+}
 
 
 def _digits_table() -> np.ndarray:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,7 +27,21 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, indices: np.ndarray) -> Tensor:
-        """The images at `indices`, uint8 (len(indices), channels, height, width)."""
+        """The inputs at `indices`: uint8 images (len(indices), channels, height, width), or float32."""
+        ...
+
+
+@runtime_checkable
+class ComputedInputs(Protocol):
+    """An image source whose inputs are computed from images, such as transform coefficients."""
+
+    @property
+    def images(self) -> "Images":
+        """What the inputs are computed from."""
+        ...
+
+    def compute(self, images: Tensor) -> Tensor:
+        """The inputs of some images."""
         ...
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from remnant.lab.augment import augment
+from remnant.lab.augment import augmented
 from remnant.lab.data import Dataset, take
 from remnant.trial import Recipe
 
@@ -83,7 +83,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step, num_steps)
 
-            images = augment(take(dataset.train.images, batch), recipe.augmentation, changes).to(device)
+            images = augmented(dataset.train.images, batch, recipe.augmentation, changes).to(device)
             labels = dataset.train.labels[batch].to(device)
             with low_precision:
                 logits = model(normalize(dataset, images))

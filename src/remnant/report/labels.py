@@ -19,8 +19,17 @@ _WORDS = {
     "mcnemar": "McNemar",
     "pie": "PIE",
     "pies": "PIEs",
+    "tost": "TOST",
 }
-_UNITS = {"bytes": "bytes", "seconds": "s", "milliseconds": "ms", "microseconds": "µs", "percent": "%", "nats": "nats"}
+_UNITS = {
+    "bytes": "bytes",
+    "seconds": "s",
+    "milliseconds": "ms",
+    "microseconds": "µs",
+    "percent": "%",
+    "nats": "nats",
+    "points": "points",
+}
 
 
 def scheme_name(label: str) -> str:
@@ -85,7 +94,8 @@ def _is_scheme(label: str) -> bool:
 def _parts(label: str) -> tuple[str, list[str]]:
     """Kind and settings of one scheme in words."""
     kind, _, inner = label.strip().partition("(")
-    settings = [_setting(setting) for setting in inner.removesuffix(")").split(", ")] if inner else []
+    given = inner.removesuffix(")").split(", ") if inner else []
+    settings = [_setting(setting) for setting in given if not setting.startswith("selection=")]
     words = kind.replace("-", " ").replace("_", " ").replace("one shot", "one-shot")
     return words, settings
 

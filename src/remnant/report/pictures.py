@@ -87,6 +87,7 @@ def _style() -> Any:
         "grid.color": "#dddddd",
         "legend.frameon": False,
         "svg.fonttype": "none",
+        "text.parse_math": False,  # names that users gave may hold dollar signs
         "svg.hashsalt": "remnant",
         "xtick.color": muted,
         "xtick.labelcolor": "black",

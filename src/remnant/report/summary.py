@@ -30,6 +30,8 @@ class Claims:
     """Labels of the schemes, the reference first."""
     reference: str = "dense"
     """Label of what the others are compared with."""
+    floor: str = ""
+    """Label of the reference run again, which is no compressed scheme."""
 
     def get(self, quantity: str, subject: str) -> Claim | None:
         """The claim, or None."""
@@ -37,8 +39,8 @@ class Claims:
 
     @property
     def compressed(self) -> tuple[str, ...]:
-        """Labels of all schemes but the reference."""
-        return tuple(label for label in self.schemes if label != self.reference)
+        """Labels of all schemes but the reference, and the reference run again."""
+        return tuple(label for label in self.schemes if label not in (self.reference, self.floor))
 
     def of_strongest(self, quantity: str) -> tuple[str, Claim] | None:
         """The claim on `quantity` of the scheme that loses most right answers, among those that have one.
@@ -62,7 +64,9 @@ def claims_of(audit: Audit) -> Claims:
             found.setdefault((claim.quantity, claim.subject), claim)
     known = list(audit.about.get("schemes") or dict.fromkeys(s for _, s in found if s != "population"))
     reference = audit.reference
-    return Claims(found, tuple(sorted(known, key=lambda label: label != reference)), reference)
+    return Claims(
+        found, tuple(sorted(known, key=lambda label: label != reference)), reference, str(audit.about.get("floor", ""))
+    )
 
 
 def answers(audit: Audit) -> tuple[Answer, ...]:

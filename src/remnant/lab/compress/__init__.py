@@ -22,6 +22,7 @@ from remnant.trial import (
     OneShotPruning,
     Recipe,
     Scheme,
+    SelectedData,
     StaticInt8,
 )
 
@@ -97,12 +98,13 @@ def _chain(scheme: Compose, model: nn.Module, context: Context) -> nn.Module:
     return model
 
 
-for _after_training in (Dense, OneShotPruning, Float16, DynamicInt8, StaticInt8):
-    take_part.register(_after_training, _stay_out)
+for _stays_out in (Dense, OneShotPruning, Float16, DynamicInt8, StaticInt8, SelectedData):
+    take_part.register(_stays_out, _stay_out)
 take_part.register(MagnitudePruning, pruning.magnitude)
 take_part.register(Compose, _take_first_part)
 
 compress.register(Dense, _copy)
+compress.register(SelectedData, _copy)
 compress.register(MagnitudePruning, pruning.copy_pruned)
 compress.register(OneShotPruning, pruning.one_shot)
 compress.register(Float16, quantization.float16)
