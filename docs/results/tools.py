@@ -31,16 +31,16 @@ def main(store: str, out: str, root: str | None = None) -> None:
     model = load_model(first, shelf, root).to(memory_format=torch.contiguous_format)
     inputs = normalize(data, take(data.train.images, torch.arange(CALIBRATION))).contiguous()
 
-    export_onnx(model, inputs[:2], folder / "fp32.onnx")
+    export_onnx(model, inputs[:2].clone(), folder / "fp32.onnx")
     other = load_model(second, shelf, root).to(memory_format=torch.contiguous_format)
-    export_onnx(other, inputs[:2], folder / "fp32-another-seed.onnx")
+    export_onnx(other, inputs[:2].clone(), folder / "fp32-another-seed.onnx")
     onnx_runtime(folder, inputs.numpy())
     torchao_int8(model, inputs, folder / "torchao-static-int8.pt2")
     for share in (0.3, 0.5):
         pruned = torch_pruning(model, inputs[:1], share)
-        export_torch(pruned, inputs[:2], folder / f"torch-pruning-{share:.0%}.pt2".replace("%", ""))
+        export_torch(pruned, inputs[:2].clone(), folder / f"torch-pruning-{share:.0%}.pt2".replace("%", ""))
         tuned = fine_tune(copy.deepcopy(pruned), data)
-        export_torch(tuned, inputs[:2], folder / f"torch-pruning-{share:.0%}-tuned.pt2".replace("%", ""))
+        export_torch(tuned, inputs[:2].clone(), folder / f"torch-pruning-{share:.0%}-tuned.pt2".replace("%", ""))
 
 
 def export_onnx(model: nn.Module, example: torch.Tensor, path: Path) -> None:
@@ -85,27 +85,30 @@ def torchao_int8(model: nn.Module, inputs: torch.Tensor, path: Path) -> None:
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
     batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(model.eval(), (inputs[:2],), dynamic_shapes=({0: batch},)).module()
+    program = torch.export.export(model.eval(), (inputs[:2].clone(),), dynamic_shapes=({0: batch},)).module()
     quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
     prepared: Any = prepare_pt2e(program, quantizer)
     for part in inputs.split(50):
         prepared(part)
     quantized = convert_pt2e(prepared)
-    torch.export.save(torch.export.export(quantized, (inputs[:2],), dynamic_shapes=({0: batch},)), path)
+    torch.export.save(torch.export.export(quantized, (inputs[:2].clone(),), dynamic_shapes=({0: batch},)), path)
 
 
 def torch_pruning(model: nn.Module, example: torch.Tensor, share: float) -> nn.Module:
-    """The network with that share of its channels cut out, smallest weights first, through the dependency graph."""
+    """The network with that share of the channels inside its blocks cut out, smallest weights first.
+
+    Channels on the shortcuts stay: theirs have no parameters, and the padding in them hides the dependency.
+    """
     import torch_pruning as tp
 
     pruned = copy.deepcopy(model)
-    last: list[nn.Module] = [module for module in pruned.modules() if isinstance(module, nn.Linear)]
+    kept = [m for n, m in pruned.named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and not n.endswith("conv1")]
     pruner = tp.pruner.BasePruner(
         pruned,
         example,
         importance=tp.importance.GroupMagnitudeImportance(p=2),
         pruning_ratio=share,
-        ignored_layers=last,
+        ignored_layers=kept,
     )
     pruner.step()
     return pruned

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from remnant.lab.foreign.checkpoints import load_restricted
+from remnant.lab.foreign.extras import needed
 from remnant.lab.foreign.model import ForeignModel, of_module
 
 # What torch.export.save writes. Others hold compiled code (data/aotinductor), or are of a format before torch 2.8.
@@ -58,11 +59,13 @@ def open_exported(path: Path) -> ForeignModel:
     content = path.read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            _look(path, archive)
+            operators = _look(path, archive)
     except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"Cannot read {path} as an archive of torch.export: {error}.") from error
     try:
         with _quiet():
+            if any(name.startswith(("torch.ops.quantized_decomposed.", "torch.ops.torchao.")) for name in operators):
+                needed("torchao", str(path))  # it registers them
             program = torch.export.load(io.BytesIO(content))
             module = program.module()
     except Exception as error:  # whatever torch meets in a broken archive
@@ -79,7 +82,8 @@ def open_exported(path: Path) -> ForeignModel:
     )
 
 
-def _look(path: Path, archive: zipfile.ZipFile) -> None:
+def _look(path: Path, archive: zipfile.ZipFile) -> set[str]:
+    """The operators of the graph, after all that could run code was refused."""
     strange = [name for name in archive.namelist() if not _MEMBERS.fullmatch(name)]
     if strange:
         raise ValueError(
@@ -92,7 +96,9 @@ def _look(path: Path, archive: zipfile.ZipFile) -> None:
     description = json.loads(archive.read(graph))
     if not isinstance(description, dict):
         raise ValueError(f"Expected the graph in {path} to be an object, but it is {type(description).__name__}.")
+    operators = set()
     for place, text in _strings(description, ""):
+        operators |= {text} if place == "target" else set()
         if not _harmless(place, text):
             raise ValueError(
                 f"Expected {path} to hold what torch.export writes, but {place} is {text[:80]!r}. "
@@ -111,6 +117,7 @@ def _look(path: Path, archive: zipfile.ZipFile) -> None:
     for member in pickles:
         if payload := archive.read(member):
             load_restricted(io.BytesIO(payload), f"{path} ({member})")
+    return operators
 
 
 def _strings(value: Any, place: str) -> Iterator[tuple[str, str]]:
@@ -154,14 +161,16 @@ def _input_shape(path: Path, program: Any) -> tuple[int | None, ...]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch reports what it fails to read in its log, with a traceback, before it raises."""
-    logger = logging.getLogger("torch.export")
-    before = logger.disabled
-    logger.disabled = True
+    """torch reports what it fails to read in its log, with a traceback, before it raises; torchao what it registers."""
+    loggers = [logging.getLogger(name) for name in ("torch.export", "torch.utils._pytree")]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
     try:
         yield
     finally:
-        logger.disabled = before
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
 
 
 def _first_line(error: Exception) -> str:
