@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import remnant
 from remnant import manifest
 from remnant.finding import Audit, Finding
 from remnant.manifest import content, signing
@@ -468,6 +469,13 @@ def test_the_hash_of_sources_sees_names_and_contents(tmp_path):
 
     assert hashed(a="1", b="2") == hashed(b="2", a="1")
     assert len({hashed(a="1", b="2"), hashed(a="2", b="1"), hashed(a="1", c="2"), hashed(a="1")}) == 4
+
+
+def test_other_sources_of_the_same_version_are_said_to_be_that(report, monkeypatch):
+    manifest.write(report, audit())
+    monkeypatch.setattr(content, "own_code", lambda: {"version": remnant.__version__, "source_sha256": "x"})
+    (found,) = [item for item in manifest.verify(report).items if item.kind == "code"]
+    assert (found.status, found.detail) == ("other version", "the same number, but other sources")
 
 
 def test_another_version_of_remnant_is_said_and_is_no_fault(report, monkeypatch):

@@ -223,3 +223,123 @@ def test_a_mistake_leaves_no_report(folder, tmp_path, capsys):
     assert stopped.value.code == 2
     assert "does not exist" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
+
+
+def right_share(folder, name):
+    arrays = np.load(folder / f"{name}.npz")
+    return float((arrays["logits"].argmax(1) == arrays["label"]).mean())
+
+
+def test_a_file_that_is_not_as_accurate_as_expected_is_refused(folder, tmp_path):
+    known = right_share(folder, "fp32")
+    compare(folder / "fp32.npz", folder / "int8.npz", models={"expect": known + 0.004})
+    with pytest.raises(ValueError, match=r"Expected fp32 to be right on .* Nothing else was computed"):
+        compare(folder / "fp32.npz", folder / "int8.npz", models={"expect": known - 0.1})
+    bare = dict(np.load(folder / "fp32.npz"))
+    del bare["label"]
+    np.savez(tmp_path / "bare.npz", **bare)
+    with pytest.raises(ValueError, match="Expected labels"):
+        compare(tmp_path / "bare.npz", f"two={tmp_path}/bare.npz", models={"expect": known})
+
+
+def test_another_order_of_classes_is_the_cause_that_is_told(folder, tmp_path):
+    arrays = dict(np.load(folder / "fp32.npz"))
+    np.savez(tmp_path / "turned.npz", **(arrays | {"logits": arrays["logits"][:, [1, 2, 0]]}))
+    with pytest.raises(ValueError, match="classes are in another order"):
+        compare(tmp_path / "turned.npz", folder / "int8.npz", models={"expect": right_share(folder, "fp32")})
+
+
+def test_sides_of_one_name_in_one_folder_get_numbers_only():
+    sides = name_apart([Side("p", ("x/p.npz",)), Side("p", ("x/q.npz",)), Side("q", ("x/q.npz",))])
+    assert [side.name for side in sides] == ["p", "p (2)", "q"]
+
+
+@pytest.mark.parametrize("inside", ["", "below"])
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(folder, tmp_path, capsys, monkeypatch, inside):
+    monkeypatch.setattr("remnant.versus.compare", lambda *_, **__: pytest.fail("compared"))
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", f"{folder}/fp32.npz", f"{folder}/int8.npz", "--out", str(file / inside)])
+    assert stopped.value.code == 2
+    assert "Expected `--out` to be a folder" in " ".join(capsys.readouterr().err.split())
+    assert file.read_text() == "mine"
+
+
+def test_an_interrupt_speaks_of_stored_trials_only_where_there_are_some(folder, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("remnant.versus.compare", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", f"{folder}/fp32.npz", f"{folder}/int8.npz"])
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.split() == ["Interrupted."]
+
+
+def test_what_was_left_out_is_said_in_words(folder, tmp_path, capsys):
+    arrays = np.load(folder / "int8.npz")
+    np.savez(tmp_path / "fewer.npz", **{name: arrays[name][:590] for name in ("ids", "logits")}, classes=CLASSES)
+    words = [
+        "compare",
+        f"{folder}/fp32.npz",
+        f"{tmp_path}/fewer.npz",
+        "--missing",
+        "drop",
+        "--out",
+        str(tmp_path / "r"),
+    ]
+    main(words)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "left out 10 of fp32 (fp32.npz): x-" in said
+    assert "{" not in said
+
+
+def test_lines_on_the_terminal_keep_numbers_and_units_together():
+    from remnant.cli.comparing import _wrapped
+
+    text = "loses 8.77 % (95 % interval -7.81 points to 9.83 points) of the examples. " * 5
+    for width in range(30, 81, 7):
+        lines = _wrapped(text, width).split("\n")
+        assert max(map(len, lines)) <= width
+        assert not any(line.startswith(("%", "point", "interval")) for line in lines)
+        assert " ".join(lines) == text.strip()
+
+
+def test_a_pair_without_labels_says_once_that_labels_are_missing(folder, tmp_path):
+    for name in ("fp32", "int4"):
+        arrays = np.load(folder / f"{name}.npz")
+        np.savez(tmp_path / f"{name}.npz", ids=arrays["ids"], logits=arrays["logits"])
+    said = str(compare(tmp_path / "fp32.npz", tmp_path / "int4.npz"))
+    assert said.count("cannot be told without labels") == 1
+    assert "It was not asked" not in said
+
+
+def test_one_example_is_enough_for_a_report(folder, tmp_path):
+    arrays = np.load(folder / "fp32.npz")
+    one = ingest.from_arrays(arrays["logits"][:1], ids=arrays["ids"][:1], label=arrays["label"][:1])
+    compare(Side("a", (one,)), Side("b", (one,))).write(tmp_path / "r")
+    assert "No picture: No class or group" in (tmp_path / "r/report.html").read_text()
+
+
+def test_the_head_of_the_page_names_the_sides_and_the_table_says_who_harms_least(folder, tmp_path):
+    found = compare(folder / "fp32.npz", folder / "int8.npz", folder / "int4.npz", floor=folder / "again.npz")
+    found.write(tmp_path / "r")
+    assert "int8, int4 against fp32" in (tmp_path / "r/report.html").read_text()
+    assert found.to_frame().loc["int8", "Harms least, prob."].startswith("100.00 %")
+    single = compare(folder / "fp32.npz", folder / "int8.npz")
+    assert "Harms least, prob." not in single.to_frame()
+
+
+def test_a_population_of_files_is_asked_for_noise_and_for_accuracy(folder):
+    found = compare(f"float={folder}/fp32.npz,{folder}/again.npz", f"small={folder}/int8.npz,{folder}/int4.npz")
+    said = str(found)
+    assert said.index("Is it more than noise?") < said.index("Is it as accurate as before?") < said.index("Who pays?")
+    assert "One model a side" not in said
+    assert "On the worst group, site = " in said
+
+
+def test_a_file_that_is_compared_with_itself_is_noted(folder, tmp_path, capsys):
+    for other, noted in (("fp32", True), ("int8", False)):
+        main(["compare", f"{folder}/fp32.npz", f"two={folder}/{other}.npz", "--out", str(tmp_path / other)])
+        assert ("note two: the same file as fp32: fp32.npz" in " ".join(capsys.readouterr().err.split())) == noted

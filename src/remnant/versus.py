@@ -1,5 +1,6 @@
 """One reference beside models that were compressed elsewhere: files or models in, an audit out."""
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +16,13 @@ import xarray as xr
 from remnant import ingest
 from remnant.analyses import audit
 from remnant.finding import Audit, Claim
+from remnant.ingest.limits import printable
+from remnant.population import predictions, reference_of
 from remnant.references import is_model_reference
 from remnant.report.galleries import Thumbnails
 
+EXPECT_TOLERANCE = 0.005
+"""A share of right answers this near to the one that is expected is the same."""
 Progress = Callable[[int, int, str], None]
 """Called with the number of finished steps, of all steps, and what comes next."""
 
@@ -77,11 +82,12 @@ class Compared:
         return write(self.audit, directory, thumbnails=self.pictures, **options)
 
     def __str__(self) -> str:
+        from remnant.report.characters import visible
         from remnant.report.prose import plain
         from remnant.report.summary import answers
 
         return "\n".join(
-            f"{answer.question} {' '.join(plain(said) for said in (answer.lead, *answer.rest))}"
+            visible(f"{answer.question} {' '.join(plain(said) for said in (answer.lead, *answer.rest))}")
             for answer in answers(self.audit)
         )
 
@@ -132,7 +138,7 @@ def compare(
         How files are read: options of `ingest.read`, such as `{"scores": "probabilities"}`.
     models
         How models are run: options of `remnant.lab.foreign.predict`, such as `{"preprocessing": "imagenet"}`. The
-        option `expect`, the known share of right answers, is that of the reference.
+        option `expect`, the known share of right answers, is that of the reference, a model or a file.
     analyses, parameters, progress
         As of `remnant.audit`.
 
@@ -150,6 +156,8 @@ def compare(
     answers = {side.name: [reader.read(source, first=side is sides[0]) for source in side.sources] for side in sides}
     truth = reader.truth() if labels is None else reader.file(labels)
     population = ingest.population(answers, labels=truth, match=match, missing=missing)
+    if (models or {}).get("expect") is not None:
+        _check_expected((models or {})["expect"], population)
     pictures = reader.pictures()
     population.attrs["pictures"] = pictures is not None
     if floor is not None:
@@ -162,6 +170,23 @@ def compare(
         if analyses is None or name in analyses:
             given[name] = values | given.get(name, {})
     return Compared(audit(population, analyses, parameters=given, progress=progress), population, pictures)
+
+
+def _check_expected(expect: Any, population: xr.Dataset) -> None:
+    """Nothing, if each model of the reference is right on the share of the examples that its maker states."""
+    share, tolerance = getattr(expect, "share", expect), getattr(expect, "tolerance", EXPECT_TOLERANCE)
+    if "label" not in population:
+        raise ValueError("Expected labels to compare with `expect`, but there are none. Give them with `labels`.")
+    label = population["label"].values
+    rows = np.flatnonzero(population["scheme"].values == reference_of(population))
+    for row in rows:
+        found = predictions(population.isel(trial=[row]))[0]
+        if abs(float((found == label).mean()) - share) > tolerance + 1e-9:
+            from remnant.lab.foreign.sanity import Evidence, Expectation, refuse
+
+            name = str(population["trial" if len(rows) > 1 else "scheme"].values[row])
+            classes = tuple(map(str, population["class"].values))
+            raise refuse(Expectation(share, tolerance), Evidence(name, found, label, classes, None))
 
 
 def as_side(given: Any) -> Side:
@@ -178,8 +203,8 @@ def as_side(given: Any) -> Side:
         return Side(_stem(str(given)), (str(given),))
     if not isinstance(given, str):
         return Side(_name_of(given), (given,))
-    named = re.match(r"(?P<name>[^=/\\:@]+)=(?P<rest>.*)", given, re.DOTALL)
-    name, rest = (named["name"].strip(), named["rest"]) if named and not Path(given).exists() else ("", given)
+    named = None if Path(given).exists() else re.match(r"(?P<name>[^=/\\:@]+)=(?P<rest>.*)", given, re.DOTALL)
+    name, rest = (printable(named["name"].strip()), named["rest"]) if named else ("", given)
     if not rest or (named and not name):
         raise ValueError(f"Expected a side such as 'FILE' or 'NAME=FILE', but got {given!r}.")
     sources = [rest] if Path(rest).exists() else [found for part in rest.split(",") for found in _expand(part)]
@@ -190,6 +215,8 @@ def name_apart(sides: Sequence[Side]) -> list[Side]:
     """The sides with names that differ: where files have the same name, with their folders, else with numbers."""
     names = [side.name for side in sides]
     folders = [_with_folder(side) if names.count(side.name) > 1 else side.name for side in sides]
+    same = {name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1}
+    folders = [name if name in same else folder for name, folder in zip(names, folders, strict=True)]
     told = [
         f"{name} ({folders[:i].count(name) + 1})" if name in folders[:i] else name for i, name in enumerate(folders)
     ]
@@ -298,19 +325,21 @@ def _expand(part: str) -> list[str]:
     found = sorted(glob(part))
     if not found:
         raise FileNotFoundError(f"Expected files that match {part!r}, but there are none.")
-    return found
+    # What was found are files, also where their names read as "pickle:FILE" or "module:function" do.
+    return [os.path.join(".", name) if ":" in name and not os.path.isabs(name) else name for name in found]
 
 
 def _stem(source: str) -> str:
     """A short name: of the file without its endings, or what stands before its weights."""
     head = source.partition("@")[0] if is_model_reference(source) else source
     name = re.split(r"[/\\]", head.rstrip("/\\"))[-1]
-    return re.sub(r"(\.(npz|npy|csv|parquet|jsonl?|safetensors|onnx|pt2?|pth|gz))+$", "", name) or source
+    name = re.sub(r"(\.(npz|npy|csv|parquet|jsonl?|safetensors|onnx|pt2?|pth|gz))+$", "", name) or source
+    return printable(name)
 
 
 def _with_folder(side: Side) -> str:
     folder = Path(side.sources[0]).resolve().parent.name if isinstance(side.sources[0], str) else ""
-    return f"{folder}/{side.name}" if folder else side.name
+    return f"{printable(folder)}/{side.name}" if folder else side.name
 
 
 def _name_of(thing: Any) -> str:

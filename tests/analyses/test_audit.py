@@ -33,7 +33,7 @@ def test_what_a_population_cannot_answer_is_named_with_the_reason():
 
 
 def test_every_analysis_is_asked_of_stores_or_of_files():
-    assert {*STORE_ANALYSES, *FILE_ANALYSES, "sufficiency"} == set(ANALYSES)
+    assert {*STORE_ANALYSES, *FILE_ANALYSES, "sufficiency", "decoding"} == set(ANALYSES)
 
 
 def test_models_made_elsewhere_are_asked_other_questions():

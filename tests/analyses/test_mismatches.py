@@ -291,7 +291,7 @@ def test_files_as_pairs_give_what_a_store_gives():
 
 def test_a_single_pair_says_what_it_cannot_tell():
     caveats = " ".join(run(file_populations.population()).caveats)
-    for words in ("PIEs", "several models a side", "calibration sets", "checkpoints", "one net model"):
+    for words in ("PIEs", "several models a side", "calibration sets", "checkpoints", "one model of net"):
         assert words in caveats
 
 

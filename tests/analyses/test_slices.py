@@ -255,3 +255,19 @@ def test_findings_survive_json_and_can_be_drawn():
         run(found, least_examples=0)
     with pytest.raises(ValueError, match="`num_bins`"):
         run(found, num_bins=1)
+
+
+def test_the_table_of_schemes_holds_the_intervals_of_the_claims():
+    """A small group seems to lose most, and the large one has the lower upper end: the claim is on the largest loss."""
+    small = np.arange(2000) < 40
+    sides = {"small": (np.where(small, 0.25, 0.2), 0.02)}
+    found = file_sides.population(np.random.default_rng(0), sides, num_examples=2000)
+    finding = run(found.assign_coords(group_site=("example", np.where(small, "small", "large"))))
+    row: Any = finding.tables["schemes"].iloc[0]
+    slices: Any = finding.tables["groups"].set_index("level")
+    (worst,) = [claim for claim in finding.claims if claim.quantity == "worst_group_net_change"]
+    assert worst.low is not None
+    assert worst.high is not None
+    assert worst.detail == "site = small"
+    assert 100 * worst.high == pytest.approx(slices.loc["large", "simultaneous_high_points"])
+    assert [row["worst_group_low"], row["worst_group_high"]] == pytest.approx([100 * worst.low, 100 * worst.high])

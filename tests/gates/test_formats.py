@@ -40,8 +40,8 @@ def test_junit_has_a_suite_for_each_side_and_a_case_for_each_limit():
     found = {case.attrib["name"]: [child.tag for child in case] for case in root.iter("testcase")}
     assert found == {
         "harmful flips at most 1 %": ["failure"],
-        "drop of accuracy at most 5 %": ["system-out"],
-        "drop of the worst class at most 5 %": ["skipped"],
+        "drop of accuracy at most 5 points": ["system-out"],
+        "drop of the worst class at most 5 points": ["skipped"],
         "size at most 10 bytes": ["skipped"],
     }
 

@@ -210,4 +210,30 @@ def test_values_are_printed_with_few_digits():
     ratio = claim("latency_ratio", INT8, 1.870971, 1.5123456, 2.1, scale="number")
     assert one(judge(audit(ratio), Limits(min_speedup=1))).measured == "1.87x (95 % interval 1.51x to 2.1x)"
     margin = claim("smallest_equivalence_margin", INT8, 0.00253698, scale="points")
-    assert one(judge(audit(margin), Limits(equivalence_margin=0.01))).measured == "equivalent within 0.254 %"
+    assert one(judge(audit(margin), Limits(equivalence_margin=0.01))).measured == "equivalent within 0.254 points"
+
+
+def test_drops_are_in_points_and_shares_in_percent():
+    content = audit(*flips(INT8, 1, 5, 1000), claim("cie_rate", INT8, 0.01, 0, 0.02))
+    wanted = {v.limit: v.wanted for v in judge(content, Limits(max_accuracy_drop=0.01, max_flips=0.05)).verdicts}
+    assert wanted == {"max_accuracy_drop": "drop of accuracy at most 1 point", "max_flips": "flips at most 5 %"}
+    assert (
+        one(judge(content, Limits(equivalence_margin=0.025))).wanted
+        == "change of accuracy either way within 2.5 points"
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ({"max_harmful_flips": 0.1}, "without labels"),
+        ({"max_accuracy_drop": 0.1}, "without labels"),
+        ({"max_worst_class_drop": 0.1}, "without labels"),
+        ({"max_kl": 1}, "answers without scores"),
+        ({"max_size": 100}, "only where remnant ran the models"),
+    ],
+)
+def test_a_report_without_labels_scores_or_sizes_says_so(limit, reason):
+    found = one(judge(audit(claim("cie_rate", INT8, 0.01, 0, 0.02)), Limits(**limit)))
+    assert found.outcome == "could not tell"
+    assert reason in found.reason

@@ -24,7 +24,9 @@ def test_every_limit_is_documented():
     for name, value in vars(Limits()).items():
         found = re.search(rf"\| `{name}` \| ([\d,]+) ?(GiB|MiB|million)?", PAGE)
         assert found is not None, name
-        assert int(found[1].replace(",", "")) * units.get(found[2], 1) == value
+        documented = int(found[1].replace(",", "")) * units.get(found[2], 1)
+        # On a machine with little memory, that limit is lower.
+        assert value == documented or (name == "memory" and value < documented)
 
 
 def test_columns_per_class_are_put_in_the_order_of_their_numbers():

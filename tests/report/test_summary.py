@@ -55,7 +55,7 @@ def test_every_sentence_begins_and_ends_as_one():
 def test_the_first_screen_speaks_of_the_scheme_that_loses_most():
     audit = audit_of(claim("cie_u_rate", "b", 0.01, scale="share"), claim("cie_u_rate", LABELS[1], 0.02, scale="share"))
     assert "A at sparsity 0.1 loses the right answer on 2.00 % of the test examples." in text(audit)
-    assert "The mildest scheme, b, loses 1.00 %." in text(audit)
+    assert "The mildest, b, loses 1.00 %." in text(audit)
 
 
 def test_a_sentence_without_its_claims_is_left_out():
@@ -210,3 +210,25 @@ def test_a_confirmed_pie_is_more_than_noise():
 def test_nothing_saved_is_said_so():
     made = audit_of(claim("size_ratio", "b", 1.0, scale="number"))
     assert plain(answers(made)[-1].lead) == "No scheme takes fewer bytes than the dense model."
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [
+        ((0.02, 0.04), "More than that: under b, accuracy changes by"),
+        ((-0.005, 0.03), "No less accurate, within 1.00 points: under b, accuracy changes by"),
+        ((-0.02, 0.03), "Not shown either way for b: accuracy changes by"),
+        ((-0.04, -0.02), "No: under b, accuracy changes by"),
+        ((-0.04, -0.005), "Not shown either way for b: accuracy changes by"),
+    ],
+)
+def test_a_gain_of_accuracy_is_no_failure_to_show_equivalence(interval, said):
+    claims = [
+        claim("cie_u_rate", "b", 0.01, scale="share"),
+        claim("equivalence_margin", "b", 0.01, scale="points"),
+        claim("tost_p", "b", 0.9, scale="p"),
+        replace(
+            claim("net_accuracy_change", "b", sum(interval) / 2, scale="points"), low=interval[0], high=interval[1]
+        ),
+    ]
+    assert said in text(audit_of(*claims, schemes=("dense", "b")))

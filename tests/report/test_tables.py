@@ -18,7 +18,7 @@ def cells(name, values):
     ("name", "values", "expected"),
     [
         ("cie_rate", [0.1234, 1.0, 0.0], ["12.34 %", "100.00 %", "0.00 %"]),
-        ("accuracy_change", [-0.000001, -0.02], ["0.00 %", "-2.00 %"]),
+        ("accuracy_change", [-0.000001, -0.02], ["0.00 points", "-2.00 points"]),
         ("q", [0.04, 0.00001], ["0.0400", "< 0.0001"]),
         ("welch_p", [1.0], ["1.0000"]),
         ("pie_count", [5136, 0], ["5,136", "0"]),
@@ -80,3 +80,15 @@ def test_files_hold_every_digit():
 def test_a_column_of_mixed_kinds_can_be_stored():
     frame = pd.DataFrame({"x": ["a", 1, None, 0.5]}, dtype=object)
     assert pd.read_parquet(io.BytesIO(tables.parquet_bytes(frame)))["x"].tolist()[:2] == ["a", "1"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        (("1.00 %", "2.00 %"), "1.00 to 2.00 %"),
+        (("-1.00 points", "0.50 points"), "-1.00 to 0.50 points"),
+        (("1", "2"), "1 to 2"),
+    ],
+)
+def test_an_interval_names_its_unit_once(ends, said):
+    assert tables.span(*ends) == said

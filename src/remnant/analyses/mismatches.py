@@ -132,7 +132,7 @@ def _on_noise(noise: Noise | None, reference: str, files: bool) -> str:
     """What the number of reference models allows to say on other models."""
     if noise is None and files:
         return (
-            f"There is one {reference} model: nothing can be said on what another run would change. Examples that a "
+            f"There is one model of {reference}: nothing can be said on what another run would change. Examples that a "
             "method forgets as a rule (PIEs), and tests of classes beyond the noise between models, need several "
             f"models a side. {CHEAP_MODELS}"
         )

@@ -11,7 +11,7 @@ from remnant.analyses.answer_pairs import compressed_sides
 from remnant.analyses.panels import SERIES, panels
 from remnant.analyses.slice_columns import Kind, Slicing, Slicings, slicings
 from remnant.analyses.slice_measures import Slices, count, examine
-from remnant.finding import Analysis, Claim, Finding
+from remnant.finding import Analysis, Claim, Finding, NotApplicable
 from remnant.population import reference_of
 
 QUESTION = "Which classes and groups pay for compression?"
@@ -137,11 +137,10 @@ def _scheme_row(scheme: str, kinds: dict[Kind, Slices]) -> dict[str, Any]:
     row: dict[str, Any] = {"scheme": scheme}
     for kind, slices in kinds.items():
         worst = slices.worst
-        low, high = slices.simultaneous
         row[f"worst_{kind}"] = None if worst is None else slices.name(worst)
         row[f"worst_{kind}_net_change_points"] = np.nan if worst is None else 100 * slices.net[worst]
-        row[f"worst_{kind}_low"] = np.nan if worst is None else 100 * low[worst]
-        row[f"worst_{kind}_high"] = np.nan if worst is None else 100 * high[worst]
+        row[f"worst_{kind}_low"] = np.nan if worst is None else 100 * slices.least[0]
+        row[f"worst_{kind}_high"] = np.nan if worst is None else 100 * slices.least[1]
         row[f"harmed_{_PLURALS[kind]}"] = int(slices.harmed.sum())
         row[f"tested_{_PLURALS[kind]}"] = int(slices.tested.sum())
     return row
@@ -214,6 +213,8 @@ def plot(finding: Finding) -> Any:
     """The classes and groups that lose most, with the change of accuracy and its interval for each compressed side."""
     tables: list[Any] = [table for name, table in finding.tables.items() if name != "schemes"]
     shown = [part for table in tables if len(part := _drawn(table))]
+    if not shown:
+        raise NotApplicable("No class or group has so many examples that it is tested.")
     schemes = finding.tables["schemes"]["scheme"].tolist()
     axes = panels(*(0.7 + 0.34 * part["slice"].nunique() for part in shown))
     for axis, part in zip(axes, shown, strict=True):

@@ -1,12 +1,15 @@
 """Commands on models and predictions made elsewhere: compare."""
 
+import re
 import sys
+import tempfile
+import textwrap
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from tyro.conf import Positional, arg
 
 from remnant.cli.terminal import Bar, Json, console, duration, errors, print_json
@@ -15,11 +18,17 @@ from remnant.cli.terminal import Bar, Json, console, duration, errors, print_jso
 def compare(
     reference: Annotated[
         Positional[str],
-        arg(help='File of predictions, or a model such as "model.onnx" or "hf:DIR". "NAME=FILE" gives it a name.'),
+        arg(
+            metavar="REFERENCE",
+            help='File of predictions, or a model such as "model.onnx" or "hf:DIR". "NAME=FILE" gives it a name.',
+        ),
     ],
     compressed: Annotated[
         Positional[tuple[str, ...]],
-        arg(help='The same for one or more compressed models. "A,B" or a quoted glob: several models of one side.'),
+        arg(
+            metavar="COMPRESSED ...",
+            help='The same for one or more compressed models. "A,B" or a quoted glob: several models of one side.',
+        ),
     ] = (),
     *,
     labels: Annotated[str | None, arg(help="File with ids and true classes (and attributes) of the examples.")] = None,
@@ -63,6 +72,7 @@ def compare(
     """
     from remnant import manifest, versus
     from remnant.gates.units import parse
+    from remnant.manifest.signing import private_key
 
     models: dict[str, Any] = {
         "preprocessing": preprocessing,
@@ -71,8 +81,11 @@ def compare(
         "batch_size": batch_size,
         "root": root,
     }
+    if sign is not None:
+        private_key(sign)  # a key that is none is told before hours of work, and before anything is written
+    _check_folder(out)
     start = time.monotonic()
-    with Bar("steps", quiet=json) as bar:
+    with Bar("steps", quiet=json or not errors.is_terminal) as bar:
         found = versus.compare(
             reference,
             *compressed,
@@ -95,26 +108,53 @@ def compare(
     console.print(f"The report is [bold]{escape(str(written['report.html'].resolve()))}[/bold]", soft_wrap=True)
 
 
+def _check_folder(out: Path) -> None:
+    """Raise an error before the work, not after it, where no report can be written."""
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"Expected `--out` to be a folder, but {str(out)!r} is a file.")
+    above = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    try:
+        tempfile.TemporaryDirectory(dir=above).cleanup()
+    except OSError as error:
+        where = f"Expected `--out` to be a folder to write to, but {str(above)!r} cannot be written to"
+        raise PermissionError(f"{where}: {error.strerror}.") from error
+
+
+def _wrapped(text: str, width: int) -> str:
+    """The text in lines of at most `width` characters; a number and its unit stay on one line."""
+    kept = re.sub(r"(?<=\d) (?=%|points?\b)|(?<=%) (?=interval)", "\N{NO-BREAK SPACE}", text)
+    return textwrap.fill(kept, width, break_on_hyphens=False).replace("\N{NO-BREAK SPACE}", " ")
+
+
 def _say(found: Any, seconds: float) -> None:
     """What was compared, the answers of the first screen, and its table."""
     from remnant.gates.text import visible
     from remnant.report.prose import plain
     from remnant.report.summary import answers
 
+    seen: dict[str, dict[str, Any]] = {}
     for source in found.population.attrs["inputs"]:
-        for note in source.get("notes", ()):
+        notes = list(source.get("notes", ()))
+        if (digest := source.get("sha256")) and (same := seen.setdefault(digest, source)) is not source:
+            notes.append(f"the same file as {same['side']}: {same['name']}")
+        for note in notes:
             errors.print(
                 f"[yellow]note[/yellow] {escape(visible(source['side']))}: {escape(visible(note))}", highlight=False
             )
     if left_out := found.population.attrs["matching"].get("left_out"):
-        errors.print(f"[yellow]left out[/yellow] {escape(visible(left_out))}", highlight=False)
+        for name, what in left_out.items():
+            first = ", ".join(map(str, what["first"]))
+            said = f"{what['count']:,} of {name}: {first}{', ...' if what['count'] > len(what['first']) else ''}"
+            errors.print(f"[yellow]left out[/yellow] {escape(visible(said))}", highlight=False)
     console.print(f"{found.population.sizes['example']:,} examples in {duration(seconds)}.")
     for answer in answers(found.audit):
-        said = " ".join(plain(one) for one in (answer.lead, *answer.rest))
-        console.print(f"[bold]{escape(answer.question)}[/bold] {escape(visible(said, 4000))}", highlight=False)
+        said = visible(" ".join(plain(one) for one in (answer.lead, *answer.rest)), 4000)
+        console.print(f"\n[bold]{escape(answer.question)}[/bold]", highlight=False)
+        console.print(escape(_wrapped(said, console.width)), highlight=False, soft_wrap=True)
+    console.print()
     frame = found.to_frame()
     if len(frame):
-        table = Table("", *(str(name) for name in frame.columns), box=None)
+        table = Table(*(Column(str(name), overflow="fold") for name in ("", *frame.columns)), box=None)
         for name, row in frame.iterrows():
             table.add_row(*(escape(visible(cell)) for cell in (name, *row)))
         console.print(table)

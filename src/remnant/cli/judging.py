@@ -15,7 +15,8 @@ _COLOURS = {"pass": "green", "fail": "red", "could not tell": "yellow"}
 
 def gate(
     report: Annotated[
-        Positional[Path], arg(help="report.json or its folder, as `remnant compare` or `audit` wrote it.")
+        Positional[Path],
+        arg(metavar="REPORT", help="report.json or its folder, as `remnant compare` or `audit` wrote it."),
     ],
     *,
     limits: Annotated[Path | None, arg(help="TOML file with limits; flags replace what it says.")] = None,
@@ -54,6 +55,7 @@ def gate(
     A limit fails only if the whole 95 % interval lies beyond it, and passes only if the whole interval lies within.
     """
     from remnant import gates
+    from remnant.gates.text import visible
 
     flags = {
         "max_harmful_flips": max_harmful_flips,
@@ -85,7 +87,7 @@ def gate(
         print_json(found.to_dict())
         raise SystemExit(found.exit_code)
     for warning in found.warnings:
-        errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
+        errors.print(f"[yellow]warning:[/yellow] {escape(visible(warning, 400))}", highlight=False)
     table = Table("", Column("model", overflow="fold"), "limit", "measured", "", box=None)
     for row in gates.rows(found):
         colour = _COLOURS.get(row[0], "")
@@ -96,7 +98,7 @@ def gate(
 
 
 def verify(
-    report: Annotated[Positional[Path], arg(help="Folder of a report with its manifest.json.")],
+    report: Annotated[Positional[Path], arg(metavar="REPORT", help="Folder of a report with its manifest.json.")],
     *,
     public_key: Annotated[Path | None, arg(help="Ed25519 public key that the signature must be by.")] = None,
     inputs: Annotated[Path | None, arg(help="Folder with the models and prediction files, to check them too.")] = None,

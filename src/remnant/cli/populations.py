@@ -79,6 +79,7 @@ def audit(
     from remnant import analyses as questions
     from remnant import manifest, population
     from remnant import report as reports
+    from remnant.report.characters import visible
     from remnant.report.prose import plain
     from remnant.report.summary import answers
     from remnant.store import Store
@@ -94,13 +95,13 @@ def audit(
         print_json({name: str(path) for name, path in written.items()})
         return
     for key, fault in people.attrs["damaged"].items():
-        errors.print(f"[yellow]left out[/yellow] {key}: {escape(fault)}")
+        errors.print(f"[yellow]left out[/yellow] {escape(visible(key))}: {escape(visible(fault))}")
     for reason in dict.fromkeys(result.not_run.values()):
         names = ", ".join(name for name, other in result.not_run.items() if other == reason)
         console.print(f"[dim]not run: {names}: {escape(reason)}[/dim]")
     console.print(f"{len(result.findings)} findings in {duration(time.monotonic() - start)}.")
     for answer in answers(result):
-        console.print(f"[bold]{escape(answer.question)}[/bold] {escape(plain(answer.lead))}", highlight=False)
+        console.print(f"[bold]{escape(answer.question)}[/bold] {escape(visible(plain(answer.lead)))}", highlight=False)
     console.print(f"The report is [bold]{escape(str(written['report.html'].resolve()))}[/bold]", soft_wrap=True)
 
 

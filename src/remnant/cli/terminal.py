@@ -6,6 +6,7 @@ import time
 from typing import Annotated, Any
 
 from rich.console import Console
+from rich.markup import escape
 from tyro.conf import arg
 
 errors = Console(stderr=True)
@@ -48,7 +49,10 @@ class Bar:
         self._first = finished if self._first is None else self._first
         seconds = time.monotonic() - self._start
         rate = f"{finished / seconds:.1f}/s" if finished and seconds else ""
-        self._progress.update(self._task, completed=finished, total=total, rate=rate, note=note)
+        from remnant.report.characters import visible
+
+        shown = escape(visible(note)[:200])
+        self._progress.update(self._task, completed=finished, total=total, rate=rate, note=shown)
 
 
 def print_json(value: Any) -> None:

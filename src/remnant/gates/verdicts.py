@@ -12,6 +12,7 @@ from remnant.gates.limits import KINDS, Kind, Limits, Rules
 from remnant.gates.units import shown
 from remnant.registry import unknown
 
+_NEED_LABELS = {"cie_u_rate", *(kind.quantity for kind in KINDS.values() if kind.direction in ("drop", "margin"))}
 Undecided = Literal["report", "fail", "pass"]
 """What a verdict that could not be told counts as: itself (exit code 2), a failure, or a pass."""
 
@@ -41,7 +42,7 @@ class Verdict:
         """The limit in words, such as "harmful flips at most 1 %"."""
         kind = KINDS[self.limit]
         ends = {"at least": "at least", "margin": "within"}
-        return f"{kind.words} {ends.get(kind.direction, 'at most')} {shown(self.threshold, kind.unit)}"
+        return f"{kind.words} {ends.get(kind.direction, 'at most')} {_shown(self.threshold, kind)}"
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ def _equivalence(audit: Audit, blank: Verdict) -> Verdict:
     measured = None if change is None else _measured(change, drop)
     words = [] if change is None else [_words(change, drop)]
     if smallest is not None:
-        words.append(f"equivalent within {shown(smallest.estimate, 'share', 3)}")
+        words.append(f"equivalent within {_shown(smallest.estimate, KINDS[blank.limit], 3)}")
     blank = replace(blank, measured="; ".join(words), claim=smallest or change)
     if smallest is not None and smallest.estimate <= margin:
         return replace(blank, outcome="pass")
@@ -227,7 +228,7 @@ def _increase(audit: Audit, claim: Claim, blank: Verdict, earlier: Audit | None)
     change = increase(new, old)
     outcome = decide(change, blank.threshold)
     if not kind.exact:
-        low, high, middle = (shown(value, kind.unit, 3) for value in (change.low, change.high, change.estimate))
+        low, high, middle = (_shown(value, kind, 3) for value in (change.low, change.high, change.estimate))
         words = f"{middle} more (95 % interval {low} to {high}): {words}"
     reason = _how_many(needed(change, blank.threshold), claim) if outcome == "could not tell" else ""
     return replace(blank, outcome=outcome, measured=words, reason=reason)
@@ -261,8 +262,24 @@ def _words(claim: Claim, kind: Kind) -> str:
     return f"{claim.text()}, {which}{claim.detail}" if claim.detail else claim.text()
 
 
+def _shown(value: float, kind: Kind, digits: int = 6) -> str:
+    """A value as verdicts print it; differences of accuracy are in points."""
+    text = shown(value, kind.unit, digits)
+    if kind.unit != "share" or kind.direction not in ("drop", "margin"):
+        return text
+    number = text.removesuffix(" %")
+    return f"{number} point" if number == "1" else f"{number} points"
+
+
 def _missing(audit: Audit, kind: Kind, side: str) -> str:
     """Why the report has no claim for a limit."""
+    known = {claim.quantity for finding in audit.findings for claim in finding.claims if claim.subject == side}
+    if kind.quantity in _NEED_LABELS and "cie_rate" in known and "cie_u_rate" not in known:
+        return "the report was made without labels, which tell harm from change"
+    if kind.quantity.startswith("kl_") and "cie_rate" in known:
+        return "the report was made from answers without scores, which the KL divergence needs"
+    if kind.analysis == "league" and "cie_rate" in known:
+        return "sizes and speeds are known only where remnant ran the models (`remnant compare ... --data`)"
     if kind.analysis in audit.not_run:
         return f"the analysis {kind.analysis!r} was not run: {audit.not_run[kind.analysis]}"
     if audit.finding(kind.analysis) is None:

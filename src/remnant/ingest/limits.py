@@ -1,17 +1,30 @@
 """What a file of predictions may ask for before it is refused, so that no file can exhaust the memory."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from typing import Any
 
 MEBIBYTE = 2**20
+
+
+def _quarter() -> int:
+    """A quarter of the memory of this machine, at most 8 GiB."""
+    try:
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on this system
+        return 8 * 2**30
+    return max(256 * MEBIBYTE, min(pages // 4, 8 * 2**30))
 
 
 @dataclass(frozen=True)
 class Limits:
     """The largest file of predictions that is read. Raise a limit by name: `Limits(classes=300_000)`."""
 
-    memory: int = 8 * 2**30
-    """Bytes of the arrays of one file once read; text formats may hold as many bytes after decompression."""
+    memory: int = field(default_factory=_quarter)
+    """Bytes of the arrays of one file once read; text formats may hold as many bytes after decompression. At first
+    8 GiB, or a quarter of the machine's memory if that is less: two files are compared, and in one array."""
+    expansion: int = 50
+    """Bytes of text for each byte of a .gz file, once the text is larger than 64 MiB."""
     rows: int = 200_000_000
     """Examples in a file."""
     classes: int = 100_000

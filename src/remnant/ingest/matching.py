@@ -82,7 +82,7 @@ def by_id(files: Sequence[Predictions], names: Sequence[str], missing: str) -> M
     if faults and missing == "error":
         raise SchemaError(
             f"Expected the same ids in every file, but {'; '.join(faults)}. "
-            'To compare on the examples that all have, ask for `missing="drop"`.'
+            'To compare on the examples that all have, ask for `--missing drop` (in Python `missing="drop"`).'
         )
     if not present.any():
         raise SchemaError(f"Expected some ids that all files have, but there is none: {'; '.join(faults)}.")
@@ -118,7 +118,7 @@ def _ids(files: Sequence[Predictions], names: Sequence[str]) -> list[np.ndarray]
         which = "no file has any" if len(without) == len(files) else f"{few(without)} have none"
         raise SchemaError(
             f"Expected ids of the examples, to match the files by them, but {which}. Add a column `id`, or, if row i "
-            'is the same example in every file, say so with `match="position"`.'
+            'is the same example in every file, say so with `--match position` (in Python `match="position"`).'
         )
     all_ids = [file.ids for file in files if file.ids is not None]
     if len({ids.dtype.kind for ids in all_ids}) == 1:

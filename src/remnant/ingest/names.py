@@ -56,8 +56,12 @@ def roles(found: Sequence[str], names: Mapping[str, str] | None, limits: Limits)
     ValueError
         If a name comes twice, two names mean the same, or a name that was asked for is not there.
     """
+    if len(found) > limits.columns + limits.classes:
+        hold("The columns number", len(found), limits, "columns" if limits.columns > limits.classes else "classes")
     for name in found:
         hold(f"The name {shown(name)} has this many characters:", len(name), limits, "name")
+        if not name.isascii() and re.search("[\ud800-\udfff]", name):
+            raise ValueError(f"Expected names in Unicode, but {shown(name)} holds half a surrogate pair.")
     if len(set(found)) < len(found):
         twice = sorted({name for name in found if found.count(name) > 1})
         raise ValueError(f"Expected every name once, but these come more than once: {few(twice)}.")

@@ -212,9 +212,12 @@ def _texts(text: Any, rows: int, limits: Limits) -> tuple[np.ndarray, np.ndarray
     if len(given) != rows:
         raise ValueError(f"Expected a text for each of the {rows} examples, but got {len(given)}.")
     out, length = np.empty(rows, object), np.empty(rows, np.int64)
+    long: dict[int, str] = {}  # a small file can repeat one long text in every row: it is one object in `given`
     for row, value in enumerate(given):
-        out[row] = _short(value, "text", row, limits)
+        out[row] = long.get(id(value)) or _short(value, "text", row, limits)
         length[row] = len(value)
+        if length[row] > limits.text:
+            long[id(value)] = out[row]
     return out, length
 
 

@@ -77,14 +77,23 @@ def read(
         raise ValueError(f"Expected a file that ends in {', '.join(READERS)}, but got {printable(path.name)}.")
     request = Request(scores, names, classes, normalize, limits or Limits())
     try:
-        source = {"kind": reader.__name__.removeprefix("read_"), "name": path.name, **_digest(path)}
+        source = {"kind": reader.__name__.removeprefix("read_"), "name": _name(path), **_digest(path)}
         return reader(path, request, source)
     except RecursionError as error:
         raise ValueError(f"Cannot read {printable(path)}: it is nested too deeply.") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"Cannot read {printable(path)}: a string in it is not UTF-8.") from error
-    except (ValueError, MemoryError) as error:
-        raise ValueError(f"Cannot read {printable(path)}: {error or 'it needs more memory than there is.'}") from error
+    except MemoryError as error:
+        raise ValueError(
+            f"Cannot read {printable(path)}: it needs more memory than there is. {error}".strip()
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"Cannot read {printable(path)}: {error}") from error
+
+
+def _name(path: Path) -> str:
+    """The file's name; bytes of it that are not UTF-8 as escapes."""
+    return path.name.encode("utf-8", "backslashreplace").decode()
 
 
 def _digest(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from remnant.ingest.limits import Limits, few, printable
 from remnant.ingest.matching import by_id, by_position
 from remnant.ingest.naming import common_classes
 from remnant.ingest.predictions import Predictions
+from remnant.ingest.strings import from_sequence
 from remnant.population import check
 
 
@@ -82,6 +83,7 @@ def population(
 def _models(sides: Mapping[str, Sequence[Predictions]]) -> list[tuple[str, int, Predictions]]:
     """Side, number within it and predictions of every model."""
     models = []
+    from_sequence([str(side) for side in sides], "the names of the sides", Limits())
     for side, files in sides.items():
         if isinstance(files, Predictions):
             raise ValueError(f"Expected a list of predictions for the side {side!r}, but got one: write [predictions].")

@@ -5,14 +5,17 @@ import io
 from pathlib import Path
 from typing import IO, Any
 
-from remnant.ingest.limits import Limits, hold
+from remnant.ingest.limits import MEBIBYTE, Limits, hold
+
+LITTLE = 64 * MEBIBYTE
+"""A text that may expand from however small a file."""
 
 
 class Bounded(io.RawIOBase):
     """A readable stream that refuses to give more bytes than a limit: what a compressed file expands to."""
 
-    def __init__(self, stream: IO[bytes], limits: Limits) -> None:
-        self._stream, self._limits, self._given = stream, limits, 0
+    def __init__(self, stream: IO[bytes], limits: Limits, size: int) -> None:
+        self._stream, self._limits, self._size, self._given = stream, limits, size, 0
 
     def close(self) -> None:
         self._stream.close()
@@ -23,19 +26,24 @@ class Bounded(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(size if size >= 0 else self._limits.memory + 1)
-        self._given += len(data)
-        hold("The file as text has at least this many bytes:", self._given, self._limits, "memory")
+        self._count(len(data))
         return data
 
     def readline(self, size: int | None = -1) -> bytes:
         line = self._stream.readline(self._limits.line + 1)
         hold("A line has at least this many bytes:", len(line), self._limits, "line")
-        self._given += len(line)
-        hold("The file as text has at least this many bytes:", self._given, self._limits, "memory")
+        self._count(len(line))
         return line
+
+    def _count(self, number: int) -> None:
+        self._given += number
+        hold("The file as text has at least this many bytes:", self._given, self._limits, "memory")
+        if self._given > LITTLE:
+            times = self._given // max(1, self._size)
+            hold("The text is larger than the file so many times:", times, self._limits, "expansion")
 
 
 def open_text(path: Path, limits: Limits) -> Bounded:
     """The bytes of a text file, decompressed if its name ends in .gz."""
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
-    return Bounded(opener(path, "rb"), limits)
+    return Bounded(opener(path, "rb"), limits, path.stat().st_size)

@@ -42,7 +42,9 @@ def read_parquet(path: Path, request: Request, source: dict[str, Any]) -> Predic
     try:
         with path.open("rb") as stream:
             return _from_parquet(stream, request, source)
-    except (pa.ArrowException, OSError, MemoryError, NotImplementedError, UnicodeError) as error:
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError, NotImplementedError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ValueError(f"It is not a Parquet file, or it is damaged: {_first_line(error)}") from error

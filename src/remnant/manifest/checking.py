@@ -208,7 +208,9 @@ def _code(written: dict[str, Any]) -> Item:
     name = f"remnant {written.get('version')}"
     if written.get("source_sha256") == here["source_sha256"]:
         return Item("code", name, "same")
-    return Item("code", name, "other version", f"this is remnant {here['version']}, or its sources differ")
+    if written.get("version") == here["version"]:
+        return Item("code", name, "other version", "the same number, but other sources")
+    return Item("code", name, "other version", f"this is remnant {here['version']}")
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ a report back.
 import json
 import os
 import secrets
+import shutil
 from pathlib import Path
 
 from remnant.finding import Audit
@@ -25,8 +26,10 @@ def write(
     """Write report.html, report.md, report.json and tables/ANALYSIS.TABLE.csv and .parquet into `directory`.
 
     Everything is made from what report.json holds, so writing the audit that `read` gives writes the
-    same bytes. Each file is replaced at once; tables of an earlier report that this one does not have
-    are removed.
+    same bytes. A new directory appears at once, with the whole report. In one that is there already, nothing is touched
+    before every file has been written beside its earlier one; then each is replaced at once, report.json last, and
+    tables that this report does not have are removed. Between the two, `manifest.json` of the earlier report, if there
+    is one, does not fit: `remnant verify` tells.
 
     Parameters
     ----------
@@ -47,12 +50,13 @@ def write(
     contents["report.md"] = markdown.render(audit, heading=title).encode()
     contents["report.json"] = text.encode()
     earlier = _earlier_tables(directory / "report.json")
-    paths = {name: directory / name for name in contents}
-    for name, content in contents.items():
-        _replace(paths[name], content)
+    if directory.exists():
+        _replace(directory, contents)
+    else:
+        _create(directory, contents)
     for name in earlier - set(contents):
         (directory / name).unlink(missing_ok=True)
-    return paths
+    return {name: directory / name for name in contents}
 
 
 def read(path: str | os.PathLike[str]) -> Audit:
@@ -69,11 +73,15 @@ def read(path: str | os.PathLike[str]) -> Audit:
     path = path / "report.json" if path.is_dir() else path
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"Expected {str(path)!r} to be a report.json, but it is not JSON: {error}.") from error
     if not isinstance(data, dict):
         raise ValueError(f"Expected {str(path)!r} to be a report.json, but it holds {type(data).__name__}.")
-    return Audit.from_dict(data)
+    try:
+        return Audit.from_dict(data)
+    except (KeyError, TypeError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"Expected {str(path)!r} to be a report.json, but it is damaged or none: {what}.") from error
 
 
 def _tables(audit: Audit) -> dict[str, bytes]:
@@ -95,17 +103,33 @@ def _earlier_tables(path: Path) -> set[str]:
     try:
         findings = json.loads(path.read_text(encoding="utf-8"))["findings"]
         stems = [file_stem(finding["analysis"], name) for finding in findings for name in finding["tables"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
     return {f"tables/{stem}{ending}" for stem in stems for ending in (".csv", ".parquet")}
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+def _create(directory: Path, contents: dict[str, bytes]) -> None:
+    """Write a directory that is not there, or is with all its files."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staged = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        for name, content in contents.items():
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            (staged / name).write_bytes(content)
+        os.rename(staged, directory)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _replace(directory: Path, contents: dict[str, bytes]) -> None:
+    """Write files so that a reader of each sees the old content or the new one, never a part."""
+    staged = directory / f".new.{secrets.token_hex(8)}"
+    try:
+        for place, content in enumerate(contents.values()):
+            staged.mkdir(exist_ok=True)
+            (staged / str(place)).write_bytes(content)
+        for place, name in enumerate(contents):
+            (directory / name).parent.mkdir(exist_ok=True)
+            os.replace(staged / str(place), directory / name)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)

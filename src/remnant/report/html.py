@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from remnant.finding import Audit, format_value
 from remnant.report import references
+from remnant.report.characters import visible
 from remnant.report.galleries import Gallery, Thumbnails, galleries
 from remnant.report.labels import scheme_name, title, with_scheme_phrases
 from remnant.report.overview import overview
@@ -23,6 +24,8 @@ _IMAGE_BYTES = 3_000_000
 _MARGIN_BYTES = 200_000
 """Left free for the tags and alternative texts around images."""
 _FIRST_EXHIBITS = 12
+_FEW_SIDES = 3
+"""So many compressed sides are named at the head of the page."""
 
 
 def render(audit: Audit, thumbnails: Thumbnails | None = None, *, heading: str | None = None) -> str:
@@ -61,10 +64,11 @@ def render(audit: Audit, thumbnails: Thumbnails | None = None, *, heading: str |
 
 def excerpt(audit: Audit) -> str:
     """The first screen as a fragment for a notebook: the answers and the table, with styles of its own."""
-    return (
-        _environment()
-        .get_template("excerpt.html.j2")
-        .render(title=default_title(audit), facts=facts(audit), answers=answers(audit), overview=overview(audit))
+    template = _environment().get_template("excerpt.html.j2")
+    return visible(
+        template.render(
+            title=default_title(audit), facts=facts(audit), answers=answers(audit), overview=overview(audit)
+        )
     )
 
 
@@ -88,8 +92,17 @@ def facts(audit: Audit) -> list[str]:
         if about.get(name):
             shown.append(f"{format_value(about[name], 'count')} {words}")
     if about.get("schemes"):
-        shown.append(f"{len(about['schemes'])} schemes")
+        shown.append(_compared(audit))
     return shown
+
+
+def _compared(audit: Audit) -> str:
+    """How many schemes there are; of sides made elsewhere their names."""
+    schemes = audit.about["schemes"]
+    others = [label for label in schemes if label not in (audit.reference, audit.about.get("floor"))]
+    if "inputs" not in audit.about or not 0 < len(others) <= _FEW_SIDES:
+        return f"{len(schemes)} schemes"
+    return f"{', '.join(others)} against {audit.reference}"
 
 
 def sentence_html(sentence: Sentence) -> Markup:
@@ -116,7 +129,7 @@ def number_html(text: str) -> str:
 def _filled(
     template: Any, context: dict[str, Any], sections: list[Section], shown: dict[str, tuple[Gallery, ...]]
 ) -> str:
-    return template.render(context, sections=[replace(s, galleries=shown[s.analysis]) for s in sections])
+    return visible(template.render(context, sections=[replace(s, galleries=shown[s.analysis]) for s in sections]))
 
 
 def _environment() -> Any:

@@ -4,6 +4,7 @@ import re
 
 from remnant.finding import Audit, Finding
 from remnant.report import tables
+from remnant.report.characters import visible
 from remnant.report.html import default_title
 from remnant.report.labels import title, with_scheme_phrases
 from remnant.report.overview import overview
@@ -50,8 +51,11 @@ def render(audit: Audit, *, heading: str | None = None) -> str:
 
 def escape(text: str) -> str:
     """Text that Markdown and HTML show as it is."""
-    text = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(text.split()))
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+    text = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", visible(" ".join(text.split())))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # Bare addresses become links, and a name after "@" is notified, unless something stands between.
+    text = re.sub(r"@(?=\w)", "&#64;<!-- -->", text)
+    return re.sub(r"\b(www)\.", r"\1&#46;", text.replace("://", "&#58;//"), flags=re.IGNORECASE)
 
 
 def _sentence(sentence: Sentence) -> str:

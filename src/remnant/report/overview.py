@@ -56,6 +56,10 @@ def _columns(claims: Claims, audit: Audit) -> dict[str, Callable[[str], Cell]]:
         """Columns of audits without populations."""
         return lambda label: Cell() if claims.ranked("pie_count") else _detailed(claims.get(quantity, label))
 
+    def best(label: str) -> Cell:
+        """Among several compressed sides, whether this one harms least."""
+        return _cell(claims.get("probability_best", label)) if len(claims.ranked("probability_best")) > 1 else Cell()
+
     def exemplars(label: str) -> Cell:
         cell = _against_chance(claims, "pie_count", "pie_count_null", label)
         if label not in verdict:
@@ -73,6 +77,7 @@ def _columns(claims: Claims, audit: Audit) -> dict[str, Callable[[str], Cell]]:
         "PIEs": exemplars,
         "Significant classes": classes,
         "Worst class, relative change": worst,
+        "Harms least, prob.": best,
         "Worst class": of_pair("worst_class_net_change"),
         "Worst group": of_pair("worst_group_net_change"),
         "Times smaller": single("size_ratio"),

@@ -2,12 +2,17 @@
 
 import io
 import re
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
+
+import pandas as pd
 
 from remnant.finding import Finding, NotApplicable
 from remnant.registry import UnknownNameError
+from remnant.report.characters import visible
 from remnant.report.labels import scheme_name
 
 PALETTE = ("#2f6690", "#c2571f", "#4f8a5b", "#8b5fa3", "#a97d12", "#5d6b78", "#b0466d", "#1f8a8c")
@@ -24,6 +29,8 @@ _MOST_POINTS = 800
 """More points than this in one artist are drawn as pixels."""
 _MOST_BYTES = 200_000
 """A picture larger than this is drawn as pixels, except for its text."""
+_MOST_CHARACTERS = 120
+"""A longer text in a picture is cut."""
 _NAMESPACES = ("{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}")
 
 
@@ -39,9 +46,11 @@ def picture(finding: Finding, *, prefix: str, labels: Collection[str] = ()) -> t
     """
     import matplotlib
 
-    with matplotlib.rc_context(_style()):
+    with matplotlib.rc_context(_style()), warnings.catch_warnings():
+        # The page's reader draws the text, with fonts of their own.
+        warnings.filterwarnings("ignore", message="Glyph|constrained_layout not applied", category=UserWarning)
         try:
-            axes = finding.plot()
+            axes = _drawable(finding).plot()
         except NotApplicable as error:
             return None, str(error)
         except UnknownNameError:
@@ -96,6 +105,19 @@ def _style() -> Any:
     }
 
 
+def _drawable(finding: Finding) -> Finding:
+    """The finding without characters that XML cannot hold."""
+    tables = {name: _visible_texts(table) for name, table in finding.tables.items()}
+    parameters = {key: visible(value) if isinstance(value, str) else value for key, value in finding.parameters.items()}
+    return replace(finding, tables=tables, parameters=parameters)
+
+
+def _visible_texts(table: pd.DataFrame) -> pd.DataFrame:
+    texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
+    shown = {name: [visible(v) if isinstance(v, str) else v for v in table[name].tolist()] for name in texts}
+    return table.assign(**shown) if shown else table
+
+
 def _figure(axes: Any) -> Any:
     while hasattr(axes, "__len__") and len(axes):
         axes = axes[0]
@@ -106,9 +128,12 @@ def _name_schemes(figure: Any, labels: Collection[str]) -> None:
     """Exact labels of schemes, also over several lines, to names in tick labels and other texts."""
     from matplotlib.ticker import FixedFormatter, FuncFormatter
 
+    known = {visible(label) for label in labels}
+
     def named(text: str) -> str:
         label = text.replace(" +\n", " + ").replace("\n", "")
-        return scheme_name(label).replace(", ", ",\n") if label in labels else text
+        name = scheme_name(label).replace(", ", ",\n") if label in known else text
+        return name if len(name) <= _MOST_CHARACTERS else name[: _MOST_CHARACTERS - 1] + "…"
 
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):

@@ -75,23 +75,38 @@ def answers(audit: Audit) -> tuple[Answer, ...]:
     A question that no claim answers says which analyses were not run and why; the last one is left out then.
     """
     claims = claims_of(audit)
-    found = [
-        _answer("What was forgotten?", _forgotten(claims), ("mismatches", "exemplars"), audit),
-        _noise_or_accuracy(claims, audit),
-        _answer("Who pays?", _payers(claims, audit), ("exemplars", "classes", "slices", "long_tail"), audit),
-    ]
+    found = [_answer("What was forgotten?", _forgotten(claims), ("mismatches", "exemplars"), audit)]
+    if _pair_without_labels(claims):
+        found.append(Answer("Is it as accurate as before, and who pays?", pairs.NO_LABELS[0], pairs.NO_LABELS[1:]))
+    else:
+        needs = ("exemplars", "classes", "slices", "long_tail")
+        found += [*_noise_and_accuracy(claims, audit), _answer("Who pays?", _payers(claims, audit), needs, audit)]
     saved = [said for said in _saved(claims) if said]
     if saved:
         found.append(Answer("What does it save?", saved[0], tuple(saved[1:])))
     return tuple(found)
 
 
-def _noise_or_accuracy(claims: Claims, audit: Audit) -> Answer:
-    """Populations can tell compression from chance; a single pair can say whether accuracy is the same."""
+def _pair_without_labels(claims: Claims) -> bool:
+    """One model a side, compared by a reference of its own, and no true classes."""
+    made_elsewhere = claims.reference != "dense"
+    return (
+        made_elsewhere
+        and not any(claims.ranked(name) for name in ("cie_u_rate", "pie_count"))
+        and bool(claims.ranked("cie_rate"))
+    )
+
+
+def _noise_and_accuracy(claims: Claims, audit: Audit) -> list[Answer]:
+    """Populations can tell compression from chance; models made elsewhere have a margin to hold accuracy against."""
     tested = [label for label, _ in claims.ranked("cie_u_rate")]
-    if not claims.ranked("pie_count") and (said := pairs.accuracy(claims.found, tested, claims.reference)):
-        return _answer("Is it as accurate as before?", said, (), audit)
-    return _answer("Is it more than noise?", _noise(claims, audit), ("exemplars", "mismatches"), audit)
+    single = not claims.ranked("pie_count")
+    noise = _answer("Is it more than noise?", _noise(claims, audit), ("exemplars", "mismatches"), audit)
+    said = pairs.accuracy(claims.found, tested, claims.reference, single=single)
+    if not said or (claims.reference == "dense" and not single):
+        return [noise]
+    accuracy = _answer("Is it as accurate as before?", said, (), audit)
+    return [accuracy] if single else [noise, accuracy]
 
 
 def more_than_noise(claims: Claims) -> dict[str, bool]:
@@ -117,7 +132,7 @@ def more_than_noise(claims: Claims) -> dict[str, bool]:
 
 
 def level_of(audit: Audit, claim: Claim | None, column: str) -> str:
-    """The class or level whose row in a table of its scheme holds the claim's number, or "" if no single one does."""
+    """The class or "attribute = level" whose row holds the claim's number in a table of its scheme; "" if none does."""
     if claim is None:
         return ""
     for finding in audit.findings:
@@ -130,7 +145,8 @@ def level_of(audit: Audit, claim: Claim | None, column: str) -> str:
             numbers = rows.select_dtypes("number").to_numpy(float)
             found = np.flatnonzero(np.isclose(numbers, claim.estimate, rtol=1e-9, atol=1e-12).any(axis=1))
             if len(found) == 1:
-                return str(rows[column].iloc[found[0]])
+                name = str(rows[column].iloc[found[0]])
+                return f"{rows['attribute'].iloc[found[0]]} = {name}" if "attribute" in rows else name
     return ""
 
 
@@ -164,7 +180,7 @@ def _forgotten(claims: Claims) -> list[Sentence | None]:
     ]
     if len(lost) > 1:
         least, least_claim = lost[-1]
-        sentences.append(("The mildest scheme, ", scheme(least), ", loses ", Quote(least_claim), "."))
+        sentences.append(("The mildest, ", scheme(least), ", loses ", Quote(least_claim), "."))
     return sentences
 
 

@@ -18,6 +18,9 @@ ABSENT = "–"
 
 _SHARES = {"rate", "share", "accuracy", "recall", "agreement", "churn", "difference", "sparsity"}
 _PROBABILITIES = {"p", "q"}
+_NUMBERS = re.compile(rf"{(number := '[-+]?([0-9.,]+(e[-+]?[0-9]+)?|inf|nan)')}( to {number})?")
+_FORMULA = re.compile("(^[ \"']*|[;\n][ \"']*)(?=[-=+@\t\r＝＋－＠])")
+"""Where text becomes a formula in a spreadsheet; there are some that split lines at semicolons."""
 _IDENTIFIERS = {"seed", "subset", "rank"}
 
 
@@ -36,7 +39,7 @@ class Column:
     @property
     def short(self) -> bool:
         """Whether no cell is so long that it should break into lines."""
-        return max(map(len, self.cells), default=0) <= 24
+        return max(map(len, self.cells), default=0) <= 30
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,21 @@ def cut(shown: Table) -> str:
 
 def span(low: str, high: str) -> str:
     """Two printed numbers as a range, such as "3 to 5" or "11.00 to 14.00 %"."""
-    return f"{low.removesuffix(' %')} to {high}" if high.endswith(" %") else f"{low} to {high}"
+    unit = next((ending for ending in (" %", " points") if high.endswith(ending)), "")
+    return f"{low.removesuffix(unit)} to {high}"
 
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:
-    """The table as CSV: UTF-8, a header line, every digit, empty where there is no value."""
-    return frame.to_csv(index=False, lineterminator="\n").encode()
+    """The table as CSV: UTF-8, a header line, every digit, empty where there is no value.
+
+    Text that a spreadsheet would compute gets an apostrophe: text that starts with =, +, -, @, tab or carriage return,
+    or holds one of them behind a semicolon or at the start of a line, unless it is a number or a range of numbers;
+    carriage returns, at which some readers begin a row, become line feeds. Parquet and report.json hold the text as
+    it is.
+    """
+    texts = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
+    frame = frame.assign(**{name: [_inert(value) for value in frame[name].tolist()] for name in texts})
+    return frame.rename(columns=_inert).to_csv(index=False, lineterminator="\n").encode()
 
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:
@@ -109,6 +121,14 @@ def parquet_bytes(frame: pd.DataFrame) -> bytes:
 def file_stem(analysis: str, name: str) -> str:
     """Name of the files of a table, without their ending: "ANALYSIS.TABLE"."""
     return f"{_safe(analysis)}.{_safe(name)}"
+
+
+def _inert(value: Any) -> Any:
+    """A cell of a CSV file that no spreadsheet takes for a formula."""
+    if not isinstance(value, str) or _NUMBERS.fullmatch(value):
+        return value
+    lines = value.replace("\r\n", "\n").replace("\r", "\n")
+    return _FORMULA.sub(r"\1'", lines)
 
 
 def _lows(names: list[str]) -> set[int]:
@@ -154,6 +174,8 @@ def _finite_format(name: str, finite: np.ndarray) -> Callable[[float], str]:
         return lambda value: f"{value:.0f}"
     if words & _PROBABILITIES and finite.size and finite.min() >= 0 and largest <= 1:
         return lambda value: format_value(value, "p")
+    if words >= {"accuracy", "change"} and largest <= 1:
+        return lambda value: format_value(value, "points")
     if words & _SHARES and largest <= 1 and not words & {"ratio", "t"}:
         return lambda value: format_value(value, "share")
     if whole and largest < 1e15:
@@ -189,4 +211,4 @@ def _is_absent(value: Any) -> bool:
 
 
 def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "table"
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:100] or "table"

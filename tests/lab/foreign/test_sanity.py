@@ -8,7 +8,7 @@ from torch import nn
 from remnant.lab.foreign import Expectation, evaluation_data, of_arrays, predict
 from remnant.lab.foreign.model import of_module
 from remnant.lab.foreign.preprocessing import IMAGENET, Preprocessing
-from remnant.lab.foreign.sanity import variants
+from remnant.lab.foreign.sanity import Evidence, refuse, variants
 from tests.lab.foreign.networks import digits, direct, scores, trained
 
 
@@ -93,7 +93,7 @@ def test_answers_no_better_than_chance_are_noted_and_good_ones_not():
 
 def test_chance_is_seldom_called_better_than_chance():
     """A coin thrown 1,000 times: at most 1 % of the throws may pass; 14 of 600 is beyond 2 %'s 99.9 % bound."""
-    from remnant.lab.foreign.sanity import Evidence, chance_note
+    from remnant.lab.foreign.sanity import chance_note
 
     rng = np.random.default_rng(0)
     passed = 0
@@ -127,3 +127,15 @@ def test_variants_are_all_different_and_never_what_was_used():
     assert len(set(found)) == len(found) == 9
     assert IMAGENET not in found
     assert all(steps.resize == (256,) for steps in found)
+
+
+@pytest.mark.parametrize(("found", "end"), [(0.9, "use that"), (0.7, "not yet what was expected")])
+def test_a_preprocessing_is_recommended_only_if_it_gives_what_was_expected(found, end):
+    labels = np.arange(1000) % 4
+    predictions = np.where(np.arange(1000) % 10 < 3, labels, (labels + np.arange(1000) // 4 % 3 + 1) % 4)
+    evidence = Evidence(
+        "m", predictions, labels, tuple("abcd"), Preprocessing(mean=(0.1,), std=(1.0,)), None, lambda _: found
+    )
+    said = str(refuse(Expectation(0.9), evidence))
+    assert "it is on 30.00 %" in said
+    assert end in said

@@ -109,10 +109,12 @@ def _other_preprocessing(expected: Expectation, evidence: Evidence, retry: Calla
     best = max(tried, key=lambda text: tried[text])
     size = min(SAMPLE, len(evidence.labels))
     here = accuracy(evidence.predictions, evidence.labels)
-    if not expected.misses(tried[best], sampled=size) or tried[best] > here + 8 * _standard_error(here, size):
+    explained = not expected.misses(tried[best], sampled=size)
+    if explained or tried[best] > here + 8 * _standard_error(here, size):
+        end = "use that." if explained else "nearer, but not yet what was expected."
         return (
             f"With preprocessing {best!r} instead of {str(evidence.steps)!r} it is right on {_percent(tried[best])} of "
-            f"{size}: use that."
+            f"{size}: {end}"
         )
     return (
         f"Another mean and std or BGR are not the cause: of {len(tried)} usual preprocessings the best gives "
