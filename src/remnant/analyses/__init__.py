@@ -27,6 +27,7 @@ ANALYSES: dict[str, str] = {
     "league": "remnant.analyses.league",
     "sufficiency": "remnant.analyses.sufficiency",
     "footprint": "remnant.analyses.footprint",
+    "decoding": "remnant.analyses.decoding",
 }
 """Name to module of each built-in analysis; imported when it is asked for."""
 

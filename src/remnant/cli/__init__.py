@@ -8,6 +8,8 @@ import tyro
 from rich.markup import escape
 
 from remnant.cli.comparing import compare
+from remnant.cli.data_audit import audit as audit_data
+from remnant.cli.data_audit import fit as fit_data
 from remnant.cli.data_sets import decode, encode, select
 from remnant.cli.judging import gate, verify
 from remnant.cli.populations import audit, demo, doctor, list_names, run
@@ -23,6 +25,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "data encode": encode,
     "data decode": decode,
     "data select": select,
+    "data audit": audit_data,
+    "data fit": fit_data,
     "list": list_names,
     "doctor": doctor,
 }
@@ -40,12 +44,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             commands = {name: command for name, command in COMMANDS.items() if " " not in name}
             _run(words, commands | {name: _stub(GROUPS[name]) for name in GROUPS}, "remnant", _DESCRIPTION)
     except KeyboardInterrupt:
-        errors.print("Interrupted. Finished trials are stored; the same command continues where it stopped.")
+        stores = bool(words) and words[0] in ("run", "demo")
+        rest = " Finished trials are stored; the same command continues where it stopped." if stores else ""
+        errors.print(f"Interrupted.{rest}")
         raise SystemExit(130) from None
+    except MemoryError as error:
+        errors.print(
+            f"[bold red]error:[/bold red] Not enough memory: {escape(str(error)) or 'the examples do not fit'}. "
+            "Compare fewer examples, classes or models at a time.",
+            highlight=False,
+        )
+        raise SystemExit(2) from error
     except _mistakes() as error:
         if os.environ.get("REMNANT_DEBUG"):
             raise
-        errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False)
+        from remnant.report.characters import visible
+
+        errors.print(f"[bold red]error:[/bold red] {escape(visible(str(error)))}", highlight=False)
         raise SystemExit(2) from error
 
 
