@@ -255,7 +255,7 @@ def test_listed_names_can_be_loaded_or_say_what_is_missing(tmp_path, monkeypatch
     for name in DATASETS:
         if name != "digits":
             with pytest.raises(FileNotFoundError):
-                load(name, tmp_path)
+                load(name.replace("TRANSFORM:NAME", "dct-4:cifar10"), tmp_path)
 
 
 def test_the_root_is_the_argument_then_the_variable_then_the_current_folder(tmp_path, monkeypatch):
