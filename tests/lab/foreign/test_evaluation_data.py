@@ -239,3 +239,16 @@ def test_saved_data_sets_of_pictures_and_texts(tmp_path):
     }.items():
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             evaluation_data(name, tmp_path)
+
+
+def test_files_are_found_here_before_the_folder_of_the_data_sets(tmp_path, monkeypatch):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for folder, words in ((here, ["a b", "c d"]), (elsewhere, ["e f"])):
+        folder.mkdir()
+        (folder / "texts.csv").write_text("text,label\n" + "".join(f"{word},x\n" for word in words))
+    (elsewhere / "only.csv").write_text("text,label\ng h,x\n")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("REMNANT_DATA", str(elsewhere))
+    assert len(evaluation_data("texts:texts.csv")) == 2
+    assert len(evaluation_data("texts:only.csv")) == 1
+    assert len(evaluation_data("texts:texts.csv", elsewhere)) == 1

@@ -120,7 +120,9 @@ class _Chosen:
 
 
 def evaluation_data(reference: "str | Dataset | EvaluationData", root: str | Path | None = None) -> EvaluationData:
-    """The data that `reference` names, looked up as `remnant.lab.data.load` does; `FORMS` lists how to write them.
+    """The data that `reference` names; `FORMS` lists how to write them.
+
+    Files are looked for in `root`, else here, else in the folder that the environment variable REMNANT_DATA names.
 
     Raises
     ------
@@ -133,14 +135,19 @@ def evaluation_data(reference: "str | Dataset | EvaluationData", root: str | Pat
         return of_dataset(reference)
     kind, _, rest = reference.partition(":")
     if rest and kind in _READERS:
-        return _READERS[kind](
-            reference, Path(root if root is not None else os.environ.get("REMNANT_DATA") or "."), rest
-        )
+        return _READERS[kind](reference, _folder(root, rest), rest)
     try:
         return of_dataset(lab_data.load(reference, root))
     except UnknownNameError as error:
         forms = "\n".join(f"  {form:18}{meaning}" for form, meaning in FORMS.items())
         raise ValueError(f"{error} Data are one of\n{forms}") from None
+
+
+def _folder(root: str | Path | None, rest: str) -> Path:
+    """Where a file or folder is looked for: `root`, else here if it is here, else the folder REMNANT_DATA."""
+    if root is not None:
+        return Path(root)
+    return Path(".") if Path(rest.partition("#")[0]).exists() else Path(os.environ.get("REMNANT_DATA") or ".")
 
 
 def of_dataset(dataset: Dataset) -> EvaluationData:
