@@ -1,8 +1,6 @@
 """Commands on models and predictions made elsewhere: compare."""
 
 import re
-import sys
-import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -12,7 +10,9 @@ from rich.markup import escape
 from rich.table import Column, Table
 from tyro.conf import Positional, arg
 
-from remnant.cli.terminal import Bar, Json, console, duration, errors, print_json
+from remnant.cli import reports
+from remnant.cli.reports import Margin, Out
+from remnant.cli.terminal import Bar, Json, console, duration, errors
 
 
 def compare(
@@ -56,12 +56,10 @@ def compare(
     normalize: Annotated[
         Literal["none", "characters", "bytes"], arg(help="Log-likelihoods of answers divided by their length.")
     ] = "none",
-    margin: Annotated[
-        str, arg(help="Difference of accuracy that does not matter, for the equivalence test.")
-    ] = "1 point",
+    margin: Margin = "1 point",
     limit: Annotated[int | None, arg(help="Run models on so many examples only, evenly spaced.")] = None,
     batch_size: Annotated[int, arg(help="Examples that models get at a time.")] = 128,
-    out: Annotated[Path, arg(help="Folder for the report and its tables.")] = Path("report"),
+    out: Out = Path("report"),
     sign: Annotated[Path | None, arg(help="Ed25519 private key (PEM or OpenSSH) that signs manifest.json.")] = None,
     json: Json = False,
 ) -> None:
@@ -70,7 +68,7 @@ def compare(
     Writes report.html, report.md, report.json, tables and manifest.json: what flipped and whom that harms, whether
     accuracy is equivalent, which classes and groups pay, and which of several models does least harm.
     """
-    from remnant import manifest, versus
+    from remnant import versus
     from remnant.gates.units import parse
     from remnant.manifest.signing import private_key
 
@@ -83,7 +81,7 @@ def compare(
     }
     if sign is not None:
         private_key(sign)  # a key that is none is told before hours of work, and before anything is written
-    _check_folder(out)
+    reports.check_folder(out)
     start = time.monotonic()
     with Bar("steps", quiet=json or not errors.is_terminal) as bar:
         found = versus.compare(
@@ -99,25 +97,12 @@ def compare(
             models=models,
             progress=bar.update,
         )
-    written = found.write(out)
-    written |= manifest.write(out, found.audit, key=sign, command=["remnant", *sys.argv[1:]])
+    written = reports.write(found.audit, out, thumbnails=found.pictures, key=sign)
     if json:
-        print_json({name: str(path) for name, path in written.items()})
+        reports.print_paths(written)
         return
     _say(found, time.monotonic() - start)
-    console.print(f"The report is [bold]{escape(str(written['report.html'].resolve()))}[/bold]", soft_wrap=True)
-
-
-def _check_folder(out: Path) -> None:
-    """Raise an error before the work, not after it, where no report can be written."""
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"Expected `--out` to be a folder, but {str(out)!r} is a file.")
-    above = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    try:
-        tempfile.TemporaryDirectory(dir=above).cleanup()
-    except OSError as error:
-        where = f"Expected `--out` to be a folder to write to, but {str(above)!r} cannot be written to"
-        raise PermissionError(f"{where}: {error.strerror}.") from error
+    reports.say_where(written)
 
 
 def _wrapped(text: str, width: int) -> str:

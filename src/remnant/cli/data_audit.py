@@ -1,6 +1,5 @@
 """Commands on decoded data and trained models: data audit, data fit."""
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional, arg
 
+from remnant.cli import reports
+from remnant.cli.reports import Margin, Out
 from remnant.cli.terminal import Bar, Json, console, duration, print_json
 
 Root = Annotated[str | None, arg(help="Folder of the data; default the environment variable REMNANT_DATA.")]
@@ -31,10 +32,8 @@ def audit(
         int, arg(help="Training images on which batch-norm statistics are estimated again, in a copy; 0: none.")
     ] = 5000,
     limit: Limit = None,
-    margin: Annotated[
-        str, arg(help="Difference of accuracy that does not matter, for the equivalence test.")
-    ] = "1 point",
-    out: Annotated[Path, arg(help="Folder for the report and its tables.")] = Path("report"),
+    margin: Margin = "1 point",
+    out: Out = Path("report"),
     json: Json = False,
 ) -> None:
     """Audit trained models on images that codecs decoded, against the raw images.
@@ -42,9 +41,10 @@ def audit(
     Writes report.html, report.md, report.json, tables and manifest.json: accuracy against bytes, PSNR and SSIM, what
     flipped and which classes pay, and whether batch-norm statistics are to blame.
     """
-    from remnant import fidelity, manifest
+    from remnant import fidelity
     from remnant.gates.units import parse
 
+    reports.check_folder(out)
     start = time.monotonic()
     with Bar("steps", quiet=json) as bar:
         found = fidelity.audit(
@@ -59,16 +59,15 @@ def audit(
             margin=parse(margin, "share", "margin"),
             progress=bar.update,
         )
-    written = found.write(out)
-    written |= manifest.write(out, found.audit, command=["remnant", *sys.argv[1:]])
+    written = reports.write(found.audit, out, thumbnails=found.pictures)
     if json:
-        print_json({name: str(path) for name, path in written.items()})
+        reports.print_paths(written)
         return
     console.print(f"{found.population.sizes['example']:,} test images in {duration(time.monotonic() - start)}.")
     finding = found.audit.finding("decoding")
     if finding is not None:
         _print_accuracy(finding.tables["accuracy"])
-    console.print(f"The report is [bold]{escape(str(written['report.html'].resolve()))}[/bold]", soft_wrap=True)
+    reports.say_where(written)
 
 
 def fit(

@@ -1,6 +1,5 @@
 """Commands on populations that remnant trains: demo, run, audit, list, doctor."""
 
-import sys
 import time
 from importlib import import_module
 from importlib.resources import files
@@ -11,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional, arg
 
+from remnant.cli import reports
+from remnant.cli.reports import Out
 from remnant.cli.terminal import Bar, Data, Json, StoreRoot, Workers, console, duration, errors, print_json
 
 
@@ -68,7 +69,7 @@ def run(
 def audit(
     store: Annotated[Positional[str], arg(help="Folder or URL of a store that `remnant run` filled.")],
     *,
-    out: Annotated[Path, arg(help="Folder for the report and its tables.")] = Path("report"),
+    out: Out = Path("report"),
     analyses: Annotated[tuple[str, ...], arg(help="Only these analyses; default all that the population allows.")] = (),
     json: Json = False,
 ) -> None:
@@ -77,22 +78,21 @@ def audit(
     Writes report.html, report.md, report.json, tables and manifest.json.
     """
     from remnant import analyses as questions
-    from remnant import manifest, population
-    from remnant import report as reports
+    from remnant import population
     from remnant.report.characters import visible
     from remnant.report.prose import plain
     from remnant.report.summary import answers
     from remnant.store import Store
 
     shelf = Store(store)
+    reports.check_folder(out)
     start = time.monotonic()
     with Bar("analyses", quiet=json) as bar:
         people = population.load(shelf, damaged="skip")
         result = questions.audit(people, analyses or None, progress=bar.update)
     written = reports.write(result, out, thumbnails=population.thumbnails(shelf, people))
-    written |= manifest.write(out, result, command=["remnant", *sys.argv[1:]])
     if json:
-        print_json({name: str(path) for name, path in written.items()})
+        reports.print_paths(written)
         return
     for key, fault in people.attrs["damaged"].items():
         errors.print(f"[yellow]left out[/yellow] {escape(visible(key))}: {escape(visible(fault))}")
@@ -102,7 +102,7 @@ def audit(
     console.print(f"{len(result.findings)} findings in {duration(time.monotonic() - start)}.")
     for answer in answers(result):
         console.print(f"[bold]{escape(answer.question)}[/bold] {escape(visible(plain(answer.lead)))}", highlight=False)
-    console.print(f"The report is [bold]{escape(str(written['report.html'].resolve()))}[/bold]", soft_wrap=True)
+    reports.say_where(written)
 
 
 def list_names(
