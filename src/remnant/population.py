@@ -37,7 +37,7 @@ SCHEMA: dict[str, tuple[tuple[str, ...], str]] = {
 """Variable to its dimensions and the kinds of its dtype.
 
 - `logits`: outputs before the softmax on the test examples, or log-probabilities.
-- `prediction`: predicted class, where only answers are known; populations with `logits` do without.
+- `prediction`: predicted class, where only answers are known; populations with `logits` can do without.
 - `label`, `train_label`: index of the true class.
 - `train_prediction`, `train_correct`: predicted class of every training example, in the subset or not.
 - `train_margin`: logit of the true class minus the highest other logit; > 0 iff right.
@@ -180,7 +180,7 @@ def predictions(population: xr.Dataset) -> np.ndarray:
 
     The first class wins among equal logits. Where only answers are known, they are given as they are.
     """
-    if "logits" not in population and "prediction" in population:
+    if "prediction" in population:
         return population["prediction"].values
     return top_class(population["logits"].values)
 

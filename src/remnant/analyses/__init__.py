@@ -11,7 +11,7 @@ import xarray as xr
 
 from remnant import registry
 from remnant.finding import Analysis, Audit, Finding, NotApplicable
-from remnant.population import SchemaError, check, reference_of, schemes, subsets, whole
+from remnant.population import SchemaError, check, predictions, reference_of, schemes, subsets, whole
 
 ANALYSES: dict[str, str] = {
     "mismatches": "remnant.analyses.mismatches",
@@ -96,6 +96,9 @@ def audit(
     for name in given:
         if name not in chosen:
             raise registry.unknown("parameters", name, chosen)
+    if "logits" in population and "prediction" not in population:
+        # Every analysis asks for it, and the logits of a population may take seconds to read.
+        population = population.assign(prediction=(("trial", "example"), predictions(population)))
     findings: list[Finding] = []
     not_run: dict[str, str] = {}
     questions = [(name, analysis(name)) for name in chosen]
