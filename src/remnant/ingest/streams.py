@@ -43,6 +43,28 @@ class Bounded(io.RawIOBase):
             hold("The text is larger than the file so many times:", times, self._limits, "expansion")
 
 
+class Ending(io.RawIOBase):
+    """A readable stream that ends where reading another one fails; `fault` is then the error.
+
+    For readers with threads of their own, which an exception would leave with work that nobody awaits: Arrow's
+    then keep the process from ending.
+    """
+
+    def __init__(self, stream: io.RawIOBase) -> None:
+        self._stream = stream
+        self.fault: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return b"" if self.fault else self._stream.read(size) or b""
+        except Exception as fault:
+            self.fault = fault
+            return b""
+
+
 def open_text(path: Path, limits: Limits) -> Bounded:
     """The bytes of a text file, decompressed if its name ends in .gz."""
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
