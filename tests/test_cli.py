@@ -43,7 +43,7 @@ def test_run_prints_what_a_program_reads(finished, capsys):
 
 
 def test_audit_can_be_limited_to_some_analyses(finished, capsys, tmp_path):
-    main(["audit", str(finished / "store"), "--out", str(tmp_path), "--analyses", "classes", "--json"])
+    main(["audit", str(finished / "store"), "--out", str(tmp_path), "--only", "classes", "--json"])
     written = json.loads(capsys.readouterr().out)
     report = json.loads(Path(written["report.json"]).read_text())
     assert [f["analysis"] for f in report["findings"]] == ["classes"]
@@ -62,7 +62,7 @@ def test_every_command_has_help(command, capsys):
     [
         (["run", "absent.toml"], "absent.toml does not exist"),
         (["audit", "absent-store"], "holds no finished trial"),
-        (["audit", "absent-store", "--analyses", "clases"], "holds no finished trial"),
+        (["audit", "absent-store", "--only", "clases"], "holds no finished trial"),
     ],
 )
 def test_mistakes_end_with_one_message_and_code_2(arguments, message, capsys, tmp_path, monkeypatch):
@@ -77,7 +77,7 @@ def test_mistakes_end_with_one_message_and_code_2(arguments, message, capsys, tm
 
 def test_an_unknown_analysis_names_the_nearest(finished, capsys):
     with pytest.raises(SystemExit):
-        main(["audit", str(finished / "store"), "--analyses", "clases"])
+        main(["audit", str(finished / "store"), "--only", "clases"])
     assert "Did you mean 'classes'" in " ".join(capsys.readouterr().err.split())
 
 

@@ -3,12 +3,13 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from remnant import plan
 from remnant.engine import Cohort, Engine, Outcome, engine
-from remnant.store import Store
+from remnant.probes import Probe
+from remnant.store import Store, measurement_name
 from remnant.trial import Trial
 
 COHORT = 1
@@ -97,6 +98,57 @@ def run(
     return newly
 
 
+def probe(
+    trials: Iterable[Trial],
+    probes: Iterable[Probe],
+    store: Store,
+    *,
+    engine: str | Engine = "processes",
+    workers: int | None = None,
+    root: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> int:
+    """Measure what the store does not hold yet of the probes on finished trials; the number of new measurements.
+
+    Each measurement is published at once: an interrupted call is continued by calling again. Trials on random
+    training subsets are probed only by the probes that are meant for them. Parameters as of `run`.
+
+    Raises
+    ------
+    RunError
+        After everything else was measured, if measurements failed, with the first failures.
+    """
+    store.sweep()
+    chosen = _engine(engine, workers)
+    trials = list(dict.fromkeys(trials))
+    done = set(store.items("probes"))
+    total = finished = 0
+    work: list[Cohort] = []
+    for part in dict.fromkeys(part for one in probes for part in one.parts()):
+        eligible = [trial for trial in trials if trial.subset is None or part.on_subsets]
+        lacking = [trial for trial in eligible if measurement_name(trial, part) not in done]
+        total += len(eligible)
+        finished += len(eligible) - len(lacking)
+        # Part by part: a worker keeps the inputs that trials share until another part comes.
+        work += [((trial, part),) for trial in lacking]
+    failures: list[Outcome] = []
+    newly = 0
+    for outcome in chosen.map(partial(_measure, store=store.root, root=root), work):
+        if outcome.error is None:
+            newly += len(outcome.cohort)
+            finished += len(outcome.cohort)
+        else:
+            failures.append(outcome)
+        if progress is not None:
+            progress(Progress(finished, total, outcome, None))
+        if len(failures) >= GIVE_UP and newly == 0:
+            break
+    if failures:
+        pairs = [replace(failure, cohort=tuple(trial for trial, _ in failure.cohort)) for failure in failures]
+        raise RunError(_explain(pairs, total - finished, finished, what="measurements"))
+    return newly
+
+
 def cohorts(trials: Iterable[Trial], *, workers: int) -> list[Cohort]:
     """Trials grouped by recipe and kind of scheme, at most `COHORT` together and enough groups for all workers."""
     groups: dict[object, list[Trial]] = {}
@@ -113,6 +165,12 @@ def _work(cohort: Cohort, *, store: str, root: str | None) -> None:
     run_cohort(cohort, store=store, root=root)
 
 
+def _measure(cohort: Cohort, *, store: str, root: str | None) -> None:
+    from remnant.lab.probing import run_measurements
+
+    run_measurements(cohort, Store(store), root)
+
+
 def _engine(chosen: str | Engine, workers: int | None) -> Engine:
     return engine(chosen, workers=workers) if isinstance(chosen, str) else chosen
 
@@ -127,9 +185,9 @@ def _cause(error: str) -> str:
     return lines[-1] if lines else "no message"
 
 
-def _explain(failures: list[Outcome], unfinished: int, stored: int) -> str:
+def _explain(failures: list[Outcome], unfinished: int, stored: int, *, what: str = "trials") -> str:
     causes = Counter(_cause(f.error or "") for f in failures)
-    lines = [f"{unfinished} trials are not finished; {stored} are stored. Causes:"]
+    lines = [f"{unfinished} {what} are not finished; {stored} are stored. Causes:"]
     lines += [f"  {count} x {cause}" for cause, count in causes.most_common(5)]
     first = failures[0]
     names = ", ".join(f"{t.key} ({t.scheme.label}, seed {t.seed})" for t in first.cohort[:3])

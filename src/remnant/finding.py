@@ -79,6 +79,8 @@ class Exhibit:
     """What the gallery is ordered by."""
     beside: "Exhibit | None" = None
     """A second example to show next to it, such as its most influential training example."""
+    image: str = ""
+    """A picture of its own (PNG in base64), shown instead of the example's."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def _cell(value: Any) -> Any:
 
 def _exhibit(data: Mapping[str, Any]) -> Exhibit:
     beside = _exhibit(data["beside"]) if data["beside"] else None
-    return Exhibit(data["split"], data["example"], tuple(data["lines"]), data["value"], beside)
+    return Exhibit(data["split"], data["example"], tuple(data["lines"]), data["value"], beside, data.get("image", ""))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from remnant.measured import measurements
 from remnant.stats.agreement import top_class
 from remnant.store import DamagedError, MissingError, Store, unpack_text
 from remnant.trial import Recipe, Trial, to_dict
@@ -105,7 +106,25 @@ def load(store: Store, trials: Iterable[Trial] | None = None, *, damaged: str = 
         "recipe": to_dict(recipe),
         "damaged": faults,
     }
+    population.attrs["probes"] = measurements(store, list(arrays), _examples(population))
     return check(population)
+
+
+def probed(population: xr.Dataset, kind: str) -> xr.Dataset:
+    """What a probe measured on the trials of the population, with dimensions `trial`, `example` and the probe's own.
+
+    Coordinates as those of a population, so that `whole` and `subsets` choose among its trials; `label(example)`
+    beside them. Examples are those that were probed; `attrs["probe"]` has the probe's settings.
+
+    Raises
+    ------
+    SchemaError
+        If no trial of the population was probed so.
+    """
+    found = population.attrs.get("probes", {})
+    if kind not in found:
+        raise SchemaError(f"The models were not probed for {kind!r}. Measure it: `remnant probe STORE {kind}`.")
+    return found[kind]
 
 
 def thumbnails(store: Store, population: xr.Dataset) -> Callable[[str, Sequence[str]], dict[str, np.ndarray]]:
@@ -275,6 +294,22 @@ def _assemble(arrays: dict[Trial, Any], manifests: dict[Trial, Any], examples: d
         if name.startswith("test_group_"):
             coords[name.removeprefix("test_")] = ("example", unpack_text(examples[name]))
     return xr.Dataset(variables, coords=coords)
+
+
+def _examples(population: xr.Dataset) -> dict[str, xr.Dataset]:
+    """Labels, ids, classes and attribute columns of both splits, each along `example`."""
+    shared = {"class": population["class"].values}
+    columns = {name: ("example", values) for name, values in groups(population).items()}
+    return {
+        "test": xr.Dataset(
+            {"label": ("example", population["label"].values)},
+            {**shared, "example": population["example"].values} | {f"group_{n}": c for n, c in columns.items()},
+        ),
+        "train": xr.Dataset(
+            {"label": ("example", population["train_label"].values)},
+            {**shared, "example": population["train_example"].values},
+        ),
+    }
 
 
 def _select(population: xr.Dataset, keep: np.ndarray, scheme: str | None) -> xr.Dataset:

@@ -6,6 +6,7 @@
     ROOT/datasets/FINGERPRINT/dataset.json   and labels, ids, groups and small pictures, once per data set
     ROOT/selections/KEY/selection.json       and ids of the training examples that were chosen to be kept
     ROOT/scores/KEY/score.json               and scores of training examples from a short training
+    ROOT/probes/TRIAL-PROBE/probe.json       and what a probe measured on a trial
     ROOT/.partial/                           what interrupted writers left; `sweep` removes it
 
 There are no locks. On a local disk a trial is written aside and renamed into place, so of several
@@ -30,6 +31,7 @@ import safetensors.numpy
 from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError
 
+from remnant.probes import Probe
 from remnant.trial import Trial, to_dict, trial_from_dict
 
 FORMAT = 1
@@ -142,7 +144,7 @@ class Store:
         return self._read("datasets", fingerprint, split)["pictures"]
 
     def publish_item(self, shelf: str, name: str, files: Mapping[str, Arrays], record: Mapping[str, Any]) -> None:
-        """Store something on a shelf of its own ("selections", "scores"), beside trials and data sets."""
+        """Store something on a shelf of its own ("selections", "scores", "probes"), beside trials and data sets."""
         self._publish(_own_shelf(shelf), name, files, record)
 
     def has_item(self, shelf: str, name: str) -> bool:
@@ -152,6 +154,15 @@ class Store:
     def item(self, shelf: str, name: str, file: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Record and arrays of one file of an item, after its checksum was checked."""
         return self._manifest(_own_shelf(shelf), name), self._read(shelf, name, file)
+
+    def items(self, shelf: str) -> list[str]:
+        """Names of all that is published on a shelf of its own, sorted."""
+        manifests = self._fs.glob(f"{self._path}/{_own_shelf(shelf)}/*/{shelf[:-1]}.json")
+        return sorted(path.rsplit("/", 2)[-2] for path in manifests)
+
+    def record(self, shelf: str, name: str) -> dict[str, Any]:
+        """What was recorded beside the arrays of an item."""
+        return self._manifest(_own_shelf(shelf), name)
 
     def sweep(self) -> int:
         """Remove what dead writers of this machine left behind; the number of removed directories."""
@@ -262,9 +273,14 @@ class Store:
             raise DamagedError(_damaged(shelf, name, path, "is not a safetensors file")) from error
 
 
+def measurement_name(trial: Trial, probe: Probe) -> str:
+    """Name of what one part of a probe measured on a trial, on the shelf "probes"."""
+    return f"{trial.key}-{probe.key}"
+
+
 def _own_shelf(shelf: str) -> str:
-    if shelf not in ("selections", "scores"):
-        raise ValueError(f"Expected `shelf` to be 'selections' or 'scores', but got {shelf!r}.")
+    if shelf not in ("selections", "scores", "probes"):
+        raise ValueError(f"Expected `shelf` to be 'selections', 'scores' or 'probes', but got {shelf!r}.")
     return shelf
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from remnant import plan
 from remnant.fields import build
+from remnant.probes import Probe
+from remnant.probes import from_dict as probe_from_dict
 from remnant.recipes import recipe as preset
 from remnant.registry import unknown
 from remnant.trial import Dense, Recipe, Scheme, Trial, scheme_from_dict
@@ -41,6 +43,8 @@ class Study:
     schemes: tuple[Scheme, ...] = ()
     seeds: tuple[int, ...] = tuple(range(10))
     subsets: SubsetPlan | None = None
+    probes: tuple[Probe, ...] = ()
+    """What is measured on the trials besides their logits."""
 
     def trials(self) -> list[Trial]:
         """All trials of the study; dense ones are added as the reference."""
@@ -58,6 +62,7 @@ def read(path: str | Path) -> Study:
 
         schemes = ["float16", {kind = "magnitude-pruning", sparsity = 0.9}]
         seeds = 20                    # or a list
+        probes = ["features"]         # optional; names, or tables with `kind` and settings
 
         [recipe]
         preset = "digits-mlp"         # optional; the other keys replace its fields
@@ -87,7 +92,7 @@ def read(path: str | Path) -> Study:
 
 def study_from_dict(data: dict[str, Any]) -> Study:
     """A study from the plain data of a TOML file; see `read`."""
-    known = ("recipe", "schemes", "seeds", "subsets")
+    known = ("recipe", "schemes", "seeds", "subsets", "probes")
     for name in data:
         if name not in known:
             raise unknown("key", name, known)
@@ -105,6 +110,10 @@ def study_from_dict(data: dict[str, Any]) -> Study:
         if "schemes" in subsets:
             subsets["schemes"] = _schemes(subsets["schemes"], "subsets.schemes")
         found["subsets"] = build(SubsetPlan, subsets, "subsets")
+    if "probes" in data:
+        if not isinstance(data["probes"], list):
+            raise ValueError(f"Expected `probes` to be a list of names or tables, but got {data['probes']!r}.")
+        found["probes"] = tuple(probe_from_dict(item, f"probes[{i}]") for i, item in enumerate(data["probes"]))
     return Study(**found)
 
 

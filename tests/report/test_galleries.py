@@ -87,3 +87,21 @@ def test_without_images_there_are_captions():
 def test_a_long_gallery_is_cut_and_says_so():
     (gallery,) = galleries([finding(a=exhibits(MOST_EXHIBITS + 5))], None, budget=0)["exemplars"]
     assert (len(gallery.rows), gallery.hidden) == (MOST_EXHIBITS, 5)
+
+
+def test_a_picture_of_its_own_takes_the_place_of_the_examples():
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((16, 48), 7, np.uint8)).save(buffer, "PNG")
+    own = Exhibit("test", "test-1", ("maps",), image=base64.b64encode(buffer.getvalue()).decode())
+    found = galleries([finding(maps=(own, *exhibits(1)))], thumbnails, budget=10_000)["exemplars"][0]
+    plates = [row[0] for row in found.rows]
+    assert (plates[0].width, plates[0].height, plates[0].pixelated) == (288, 96, True)
+    np.testing.assert_array_equal(decoded(plates[0].source), np.full((16, 48), 7, np.uint8))
+    assert plates[1].source
+    assert not galleries([finding(maps=(own, *exhibits(1)))], thumbnails, budget=1)["exemplars"][0].rows[1][0].source
+
+
+@pytest.mark.parametrize("image", ["no base64!", base64.b64encode(b"GIF89a, not a PNG at all").decode()])
+def test_a_picture_of_its_own_is_a_png(image):
+    with pytest.raises(ValueError, match="Expected `image` of an exhibit"):
+        galleries([finding(maps=(Exhibit("test", "a", (), image=image),))], None, budget=1)

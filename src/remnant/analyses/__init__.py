@@ -12,6 +12,7 @@ import xarray as xr
 from remnant import registry
 from remnant.finding import Analysis, Audit, Finding, NotApplicable
 from remnant.population import SchemaError, check, predictions, reference_of, schemes, subsets, whole
+from remnant.probes import PROBES
 
 ANALYSES: dict[str, str] = {
     "mismatches": "remnant.analyses.mismatches",
@@ -66,6 +67,7 @@ def audit(
     population: xr.Dataset,
     names: Iterable[str] | None = None,
     *,
+    skip: Iterable[str] = (),
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Audit:
@@ -78,6 +80,8 @@ def audit(
     names
         Analyses to run, in this order; default `STORE_ANALYSES`, or `FILE_ANALYSES` for models made elsewhere, and
         those that other packages offer.
+    skip
+        Analyses to leave out.
     parameters
         Name of an analysis to parameters of its `run`.
     progress
@@ -88,10 +92,14 @@ def audit(
     SchemaError
         If the population breaks its schema.
     UnknownNameError
-        If a name in `names` or `parameters` is not that of an analysis.
+        If a name in `names`, `skip` or `parameters` is not that of an analysis.
     """
     check(population)
     chosen = list(dict.fromkeys(_default_names(population) if names is None else names))
+    for name in skip:
+        if name not in chosen:
+            raise registry.unknown("skip", name, chosen)
+    chosen = [name for name in chosen if name not in set(skip)]
     given = dict(parameters or {})
     for name in given:
         if name not in chosen:
@@ -164,7 +172,10 @@ def _default_names(population: xr.Dataset) -> list[str]:
 
 def _missing(population: xr.Dataset, question: Analysis) -> str:
     """Which variables the analysis needs and the population lacks, and what to do; "" if none."""
-    missing = [name for name in question.needs if name not in population]
+    probes = [name for name in question.needs if name in registry.names("probe", PROBES)]
+    if unmeasured := [name for name in probes if name not in population.attrs.get("probes", {})]:
+        return f"The models were not probed for it; measure it: `remnant probe STORE {' '.join(unmeasured)}`."
+    missing = [name for name in question.needs if name not in population and name not in probes]
     if not missing:
         return ""
     remedies = dict.fromkeys(_REMEDIES[name] for name in missing if name in _REMEDIES)

@@ -12,12 +12,13 @@ from remnant.cli.data_audit import audit as audit_data
 from remnant.cli.data_audit import fit as fit_data
 from remnant.cli.data_sets import decode, encode, select
 from remnant.cli.judging import gate, verify
-from remnant.cli.populations import audit, demo, doctor, list_names, run
+from remnant.cli.populations import audit, demo, doctor, list_names, probe, run
 from remnant.cli.terminal import errors
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "run": run,
+    "probe": probe,
     "audit": audit,
     "compare": compare,
     "gate": gate,
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             commands = {name: command for name, command in COMMANDS.items() if " " not in name}
             _run(words, commands | {name: _stub(GROUPS[name]) for name in GROUPS}, "remnant", _DESCRIPTION)
     except KeyboardInterrupt:
-        stores = bool(words) and words[0] in ("run", "demo")
+        stores = bool(words) and words[0] in ("run", "probe", "demo")
         rest = " Finished trials are stored; the same command continues where it stopped." if stores else ""
         errors.print(f"Interrupted.{rest}")
         raise SystemExit(130) from None

@@ -1,10 +1,11 @@
 """Commands on populations that remnant trains: demo, run, audit, list, doctor."""
 
 import time
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.markup import escape
 from rich.table import Table
@@ -13,6 +14,11 @@ from tyro.conf import Positional, arg
 from remnant.cli import reports
 from remnant.cli.reports import Out
 from remnant.cli.terminal import Bar, Data, Json, StoreRoot, Workers, console, duration, errors, print_json
+
+if TYPE_CHECKING:
+    from remnant.probes import Probe
+    from remnant.store import Store
+    from remnant.trial import Trial
 
 
 def demo(
@@ -60,17 +66,91 @@ def run(
 
         newly = execute.run(trials, shelf, engine=engine, workers=workers, root=data, progress=show)
     seconds = time.monotonic() - start
-    if json:
-        print_json({"store": store, "finished": newly, "seconds": seconds})
-    else:
+    if not json:
         console.print(f"{newly} trials finished in {duration(seconds)}; they are in [bold]{escape(store)}[/bold].")
+    measured = _measure(trials, plan.probes, shelf, engine=engine, workers=workers, data=data, quiet=json)
+    if json:
+        seconds = time.monotonic() - start
+        print_json({"store": store, "finished": newly, "measured": measured, "seconds": seconds})
+
+
+def probe(
+    store: Annotated[Positional[str], arg(help="Folder or URL of a store that `remnant run` filled.")],
+    kinds: Annotated[
+        Positional[tuple[str, ...]], arg(help="What to measure: `remnant list probes`; default all.")
+    ] = (),
+    *,
+    schemes: Annotated[tuple[str, ...], arg(help="Only trials of these schemes, by label; default all.")] = (),
+    examples: Annotated[str, arg(help='So many examples, or "all"; default that of each probe.')] = "",
+    engine: Annotated[str, arg(help='"processes" or "serial" (for debugging).')] = "processes",
+    workers: Workers = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Measure on finished trials what their logits do not tell: features, attributions, distances, robustness.
+
+    Needs the data set. Can be interrupted at any moment: the same command continues. Settings beyond the number
+    of examples are given in a study (`probes = [...]`).
+    """
+    from dataclasses import replace
+
+    from remnant import probes as catalogue
+    from remnant.registry import names
+    from remnant.registry import unknown as unknown_name
+    from remnant.store import Store
+
+    shelf = Store(store)
+    trials = shelf.trials()
+    labels = list(dict.fromkeys(trial.scheme.label for trial in trials))
+    if wrong := [name for name in schemes if name not in labels]:
+        raise unknown_name("schemes", wrong[0], labels)
+    chosen = [catalogue.from_dict(kind) for kind in kinds or names("probe", catalogue.PROBES)]
+    if examples:
+        if examples != "all" and not (examples.isdigit() and int(examples) >= 1):
+            raise ValueError(f'Expected `examples` to be a number >= 1 or "all", but got {examples!r}.')
+        chosen = [replace(one, examples=None if examples == "all" else int(examples)) for one in chosen]
+    wanted = [trial for trial in trials if not schemes or trial.scheme.label in schemes]
+    start = time.monotonic()
+    measured = _measure(wanted, chosen, shelf, engine=engine, workers=workers, data=data, quiet=json)
+    if json:
+        print_json({"store": store, "measured": measured, "seconds": time.monotonic() - start})
+
+
+def _measure(
+    trials: "Sequence[Trial]",
+    probes: "Sequence[Probe]",
+    store: "Store",
+    *,
+    engine: str,
+    workers: int | None,
+    data: str | None,
+    quiet: bool,
+) -> int:
+    from remnant import execute
+
+    if not probes:
+        return 0
+    start = time.monotonic()
+    with Bar("measurements", quiet=quiet) as bar:
+
+        def show(state: execute.Progress) -> None:
+            trial, part = state.outcome.cohort[0]
+            failed = ", failed" if state.outcome.error else ""
+            bar.update(state.finished, state.total, f"{part.kind}, {trial.scheme.label}{failed}")
+
+        measured = execute.probe(trials, probes, store, engine=engine, workers=workers, root=data, progress=show)
+    if not quiet:
+        took = duration(time.monotonic() - start)
+        console.print(f"{measured} measurements in {took}; they are in [bold]{escape(store.root)}[/bold].")
+    return measured
 
 
 def audit(
     store: Annotated[Positional[str], arg(help="Folder or URL of a store that `remnant run` filled.")],
     *,
     out: Out = Path("report"),
-    analyses: Annotated[tuple[str, ...], arg(help="Only these analyses; default all that the population allows.")] = (),
+    only: Annotated[tuple[str, ...], arg(help="Only these analyses; default all that the population allows.")] = (),
+    skip: Annotated[tuple[str, ...], arg(help="All but these analyses.")] = (),
     json: Json = False,
 ) -> None:
     """Ask a population every question that it allows, and write a report.
@@ -89,7 +169,7 @@ def audit(
     start = time.monotonic()
     with Bar("analyses", quiet=json) as bar:
         people = population.load(shelf, damaged="skip")
-        result = questions.audit(people, analyses or None, progress=bar.update)
+        result = questions.audit(people, only or None, skip=skip, progress=bar.update)
     written = reports.write(result, out, thumbnails=population.thumbnails(shelf, people))
     if json:
         reports.print_paths(written)
@@ -107,13 +187,15 @@ def audit(
 
 def list_names(
     kind: Annotated[
-        Positional[Literal["all", "analyses", "architectures", "codecs", "datasets", "engines", "recipes", "schemes"]],
+        Positional[
+            Literal["all", "analyses", "architectures", "codecs", "datasets", "engines", "probes", "recipes", "schemes"]
+        ],
         arg(help="What to list."),
     ] = "all",
     *,
     json: Json = False,
 ) -> None:
-    """List the analyses, architectures, codecs, data sets, engines, recipes and schemes that can be named."""
+    """List the analyses, architectures, codecs, data sets, engines, probes, recipes and schemes that can be named."""
     catalogue = _catalogue()
     chosen = catalogue if kind == "all" else {kind: catalogue[kind]}
     if json:
@@ -146,6 +228,7 @@ def _catalogue() -> dict[str, dict[str, str]]:
     from remnant.engine import ENGINES
     from remnant.lab.data import DATASETS
     from remnant.lab.models import ARCHITECTURES
+    from remnant.probes import PROBES, probe_type
     from remnant.recipes import RECIPES
     from remnant.registry import find, names
     from remnant.trial import SCHEMES
@@ -159,6 +242,7 @@ def _catalogue() -> dict[str, dict[str, str]]:
         "codecs": {name: first_line(find("codec", name, CODECS)) for name in names("codec", CODECS)},
         "datasets": dict(DATASETS),
         "engines": {name: first_line(import_module(ENGINES[name].partition(":")[0])) for name in ENGINES},
+        "probes": {name: first_line(probe_type(name)) for name in names("probe", PROBES)},
         "recipes": {n: f"{r.architecture} on {r.dataset}" for n, r in RECIPES.items()},
         "schemes": {name: first_line(find("scheme", name, SCHEMES)) for name in names("scheme", SCHEMES)},
     }

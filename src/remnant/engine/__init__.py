@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from remnant.registry import find
-from remnant.trial import Trial
 
-Cohort = tuple[Trial, ...]
+Cohort = tuple[Any, ...]
+"""Trials, or pairs of a trial and a probe: what is handed out together. Hashable, and small to send."""
 Work = Callable[[Cohort], Any]
 
 

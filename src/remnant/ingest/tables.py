@@ -16,6 +16,7 @@ from remnant.ingest.assemble import Request, wanted
 from remnant.ingest.columns import from_table
 from remnant.ingest.limits import MEBIBYTE, Limits, hold, printable, shown
 from remnant.ingest.names import Roles, roles
+from remnant.ingest.parquet_footer import BYTE_ARRAY, leaves
 from remnant.ingest.predictions import Predictions
 from remnant.ingest.streams import Ending, open_text
 
@@ -115,7 +116,7 @@ def _parsed(path: Path, convert: pyarrow.csv.ConvertOptions, limits: Limits, *, 
 
 def _from_parquet(stream: IO[bytes], request: Request, source: dict[str, Any]) -> Predictions:
     limits = request.limits
-    _check_footer(stream, limits)
+    footer = _footer(stream, limits)
     bound: dict[str, Any] = {"thrift_string_size_limit": limits.header, "thrift_container_size_limit": 1_000_000}
     with pyarrow.parquet.ParquetFile(stream, **bound) as file:
         facts, schema = file.metadata, file.schema_arrow
@@ -126,7 +127,7 @@ def _from_parquet(stream: IO[bytes], request: Request, source: dict[str, Any]) -
         found = wanted(roles(schema.names, request.names, limits), schema.names)
         attributes = [name for name in found.other if not pa.types.is_nested(schema.field(name).type)]
         load = [*found.single.values(), *found.per_class, *attributes]
-        size, strings = _leaves(facts, set(load))
+        size, strings = _leaves(footer, set(load))
         hold("The table has at least this many bytes:", size, limits, "memory")
     # As dictionaries, strings that repeat are held once, however often a small file repeats them.
     with pyarrow.parquet.ParquetFile(stream, read_dictionary=strings, **bound) as file:
@@ -134,31 +135,37 @@ def _from_parquet(stream: IO[bytes], request: Request, source: dict[str, Any]) -
     return from_table(dict(zip(table.column_names, table.columns, strict=True)), found, request, source)
 
 
-def _leaves(facts: Any, columns: set[str]) -> tuple[int, list[str]]:
+def _leaves(footer: bytes, columns: set[str]) -> tuple[int, list[str]]:
     """Bytes that some columns need at least, and the paths of those that hold strings."""
     size, strings = 0, set()
-    for group in range(facts.num_row_groups):
-        for index in range(facts.num_columns):
-            leaf = facts.row_group(group).column(index)
-            if leaf.path_in_schema.split(".")[0] not in columns and leaf.path_in_schema not in columns:
-                continue
-            is_text = leaf.physical_type == "BYTE_ARRAY"
-            size += max(leaf.total_uncompressed_size, leaf.num_values * (4 if is_text else 2))
-            strings |= {leaf.path_in_schema} if is_text else set()
+    for leaf in leaves(footer):
+        if not _is_within(leaf.path, columns):
+            continue
+        is_text = leaf.physical_type == BYTE_ARRAY
+        size += max(leaf.size, leaf.num_values * (4 if is_text else 2))
+        strings |= {leaf.path} if is_text else set()
     return size, sorted(strings)
 
 
-def _check_footer(stream: IO[bytes], limits: Limits) -> None:
+def _is_within(path: str, columns: set[str]) -> bool:
+    """Whether a path is that of a column or lies below one; names may have dots, too."""
+    return path in columns or any(path[:place] in columns for place, sign in enumerate(path) if sign == ".")
+
+
+def _footer(stream: IO[bytes], limits: Limits) -> bytes:
     size = stream.seek(0, io.SEEK_END)
     if size < 12:
         raise ValueError(f"Expected a Parquet file, but it has {size} bytes.")
     stream.seek(size - 8)
     end = stream.read(8)
-    stream.seek(0)
     length = int.from_bytes(end[:4], "little")
     if end[4:] not in (b"PAR1", b"PARE") or length > size - 8:
         raise ValueError("Expected a Parquet file, but it does not end like one. Is it complete?")
     hold("The footer has this many bytes:", length, limits, "header")
+    stream.seek(size - 8 - length)
+    footer = stream.read(length)
+    stream.seek(0)
+    return footer
 
 
 def _batches(file: Any, columns: list[str], rows: int, size: int, limits: Limits) -> Any:

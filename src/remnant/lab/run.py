@@ -20,13 +20,13 @@ from remnant.lab.pictures import pictures
 from remnant.lab.selection import load as load_selection
 from remnant.lab.train import train
 from remnant.store import Store, pack_text
-from remnant.trial import NUMERICS, Trial
+from remnant.trial import NUMERICS, OneShotPruning, Trial
 
 
 def run_cohort(cohort: Cohort, *, store: str, root: str | None = None) -> None:
     """Finish every trial of the cohort that the store does not hold yet."""
     shelf = Store(store)
-    with _reproducible():
+    with reproducible():
         for trial in shelf.missing(cohort):
             run_trial(trial, shelf, root)
 
@@ -37,7 +37,7 @@ def run_trial(trial: Trial, store: Store, root: str | None = None) -> None:
     The result depends on the trial (and the kind of machine) alone: not on the engine, the number
     of workers or what was computed before.
     """
-    dataset = _dataset(trial.recipe.dataset, root)
+    dataset = cached_dataset(trial.recipe.dataset, root)
     labels = dataset.train.labels.numpy()
     in_subset = _trained_on(trial, dataset, store)
     indices = np.flatnonzero(in_subset)
@@ -77,17 +77,44 @@ def run_trial(trial: Trial, store: Store, root: str | None = None) -> None:
 
 def load_model(trial: Trial, store: Store, root: str | None = None) -> nn.Module:
     """The model of a finished trial that trained from scratch, in evaluation mode."""
-    dataset = _dataset(trial.recipe.dataset, root)
+    dataset = dataset_of(trial, store, root)
+    model = models.build(trial.recipe.architecture, dataset.input_shape, dataset.num_classes, trial.rng("init"))
+    state = store.read(trial, "weights")
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    return model.to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+
+
+def model_of(trial: Trial, store: Store, root: str | None = None) -> nn.Module:
+    """The model of a finished trial, in evaluation mode.
+
+    A post-training scheme is applied to its parent again: the same trial gives the same bits. Where that takes
+    training, the stored weights are read instead.
+    """
+    if trial.parent is None:
+        return load_model(trial, store, root)
+    if isinstance(trial.scheme, OneShotPruning):
+        return load_model(trial, store, root)
+    dataset = dataset_of(trial, store, root)
+    indices = np.flatnonzero(_trained_on(trial, dataset, store))
+    return _compressed(trial, load_model(trial.parent, store, root), dataset, indices).eval()
+
+
+def dataset_of(trial: Trial, store: Store, root: str | None = None) -> data.Dataset:
+    """The data set of a finished trial, after it was checked that it is what the trial was trained on.
+
+    Raises
+    ------
+    ValueError
+        If the data changed since.
+    """
+    dataset = cached_dataset(trial.recipe.dataset, root)
     trained_on = store.manifest(trial)["dataset"]
     if trained_on != dataset.fingerprint:
         raise ValueError(
             f"Trial {trial.key} was trained on data with fingerprint {trained_on}, but {trial.recipe.dataset!r} "
             f"now has {dataset.fingerprint}. Restore the data, or use a new store."
         )
-    model = models.build(trial.recipe.architecture, dataset.input_shape, dataset.num_classes, trial.rng("init"))
-    state = store.read(trial, "weights")
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-    return model.to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+    return dataset
 
 
 def _trained_on(trial: Trial, dataset: data.Dataset, store: Store) -> np.ndarray:
@@ -120,7 +147,8 @@ def _device() -> torch.device:
 
 
 @lru_cache(maxsize=1)
-def _dataset(name: str, root: str | None) -> data.Dataset:
+def cached_dataset(name: str, root: str | None) -> data.Dataset:
+    """A data set, kept in memory until another one is asked for."""
     return data.load(name, root)
 
 
@@ -139,7 +167,7 @@ def _describe(dataset: data.Dataset) -> tuple[dict[str, dict[str, np.ndarray]], 
 
 
 @contextmanager
-def _reproducible() -> Iterator[None]:
+def reproducible() -> Iterator[None]:
     """One thread (sums then have one order on any number of cores) and no dependence on global random state."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -135,6 +135,24 @@ def data_uri(image: np.ndarray) -> tuple[str, int, int]:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", *picture.size
 
 
+def own_image(encoded: str) -> tuple[str, int, int]:
+    """The PNG of an exhibit as a data URI, with its width and height in pixels.
+
+    Raises
+    ------
+    ValueError
+        If it is not a PNG in base64.
+    """
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise ValueError("Expected `image` of an exhibit to be in base64, but it is not.") from error
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 24:
+        raise ValueError("Expected `image` of an exhibit to be a PNG, but it is not.")
+    width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
+    return f"data:image/png;base64,{encoded}", width, height
+
+
 def _sources(
     shown: list[tuple[Exhibit, ...]], thumbnails: Thumbnails | None, budget: int
 ) -> tuple[_Sources, set[_Key]]:
@@ -142,9 +160,12 @@ def _sources(
     if thumbnails is None:
         return {}, set()
     order: dict[_Key, int] = {}
+    own = sum(len(e.image) for exhibits in shown for exhibit in exhibits for e in _row(exhibit))
     for place in range(max(map(len, shown), default=0)):
         for exhibits in shown:
             for exhibit in _row(exhibits[place]) if place < len(exhibits) else ():
+                if exhibit.image:
+                    continue
                 order[exhibit.split, exhibit.example] = order.get((exhibit.split, exhibit.example), 0) + 1
     images = {}
     for split in sorted({split for split, _ in order}):
@@ -152,7 +173,7 @@ def _sources(
         images |= {(split, example): image for example, image in thumbnails(split, ids).items()}
     sources: _Sources = {}
     left_out: set[_Key] = set()
-    spent = 0
+    spent = own  # pictures that findings bring along come first
     for key, uses in order.items():
         if key not in images:
             continue
@@ -171,6 +192,9 @@ def _row(exhibit: Exhibit) -> tuple[Exhibit, ...]:
 
 
 def _plate(exhibit: Exhibit, caption: tuple[tuple[str, str], ...], sources: _Sources) -> Plate:
-    source, width, height = sources.get((exhibit.split, exhibit.example), ("", 0, 0))
-    scale = max(1, 96 // max(width, height)) if source else 1
+    own = own_image(exhibit.image) if exhibit.image else ("", 0, 0)
+    source, width, height = own if exhibit.image else sources.get((exhibit.split, exhibit.example), own)
+    # A picture of its own may be a strip of several: its height counts.
+    side = height if exhibit.image else max(width, height)
+    scale = max(1, 96 // side) if source else 1
     return Plate(exhibit.split, exhibit.example, source, width * scale, height * scale, scale > 1, caption)
