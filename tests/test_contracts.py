@@ -141,7 +141,7 @@ def test_claims_say_what_they_count(name):
     assert finding.analysis == name
     assert finding.claims
     assert finding.question.endswith("?")
-    keys = [(claim.quantity, claim.subject) for claim in finding.claims]
+    keys = [(claim.quantity, claim.subject, claim.detail) for claim in finding.claims]
     assert len(set(keys)) == len(keys)
     for claim in finding.claims:
         assert claim.unit in UNITS, claim

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ class Claim:
     scale: str = "count"
     """How to print the value: "count", "share", "points" (a difference of shares), "number", "p"."""
     detail: str = ""
-    """Which one it is, where the estimate is that of one of many: the worst class, group, ..."""
+    """Which one it is, where the estimate is that of one of many: the worst class or group, a method, a budget, ..."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.estimate):
@@ -103,11 +103,15 @@ class Finding:
         """The main table."""
         return next(iter(self.tables.values()))
 
-    def claim(self, quantity: str, subject: str | None = None) -> Claim:
-        """The claim on `quantity` (and `subject`, where there are several)."""
-        found = [c for c in self.claims if c.quantity == quantity and subject in (None, c.subject)]
+    def claim(self, quantity: str, subject: str | None = None, detail: str | None = None) -> Claim:
+        """The claim on `quantity` (and `subject` and `detail`, where there are several)."""
+        found = [
+            c
+            for c in self.claims
+            if c.quantity == quantity and subject in (None, c.subject) and detail in (None, c.detail)
+        ]
         if len(found) != 1:
-            known = sorted({(c.quantity, c.subject) for c in self.claims})
+            known = sorted({(c.quantity, c.subject, c.detail) for c in self.claims})
             raise KeyError(f"Expected one claim {quantity!r} on {subject!r}, but found {len(found)}; claims: {known}.")
         return found[0]
 
@@ -159,8 +163,12 @@ class Analysis:
     plot: Callable[[Finding], Any]
     """`plot(finding)` -> matplotlib Axes, drawn from the finding's tables alone."""
     needs: tuple[str, ...]
-    """Variables that the population must have."""
+    """Variables that the population must have, and kinds of probes that must have been measured."""
     cites: tuple[str, ...]
+    asks: Literal["population", "findings"] = "population"
+    """What `run` takes; "findings" for what sums up the other findings of an audit: `run(findings, reference=...)`."""
+    pace: float | None = None
+    """Roughly how many seconds `run` takes for each million answers (trial x test example); None if not measured."""
 
 
 class NotApplicable(Exception):

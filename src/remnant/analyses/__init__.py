@@ -2,7 +2,8 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -28,6 +29,7 @@ ANALYSES: dict[str, str] = {
     "league": "remnant.analyses.league",
     "sufficiency": "remnant.analyses.sufficiency",
     "footprint": "remnant.analyses.footprint",
+    "consequences": "remnant.analyses.consequences",
     "decoding": "remnant.analyses.decoding",
 }
 """Name to module of each built-in analysis; imported when it is asked for."""
@@ -95,11 +97,7 @@ def audit(
         If a name in `names`, `skip` or `parameters` is not that of an analysis.
     """
     check(population)
-    chosen = list(dict.fromkeys(_default_names(population) if names is None else names))
-    for name in skip:
-        if name not in chosen:
-            raise registry.unknown("skip", name, chosen)
-    chosen = [name for name in chosen if name not in set(skip)]
+    chosen = _chosen(population, names, skip)
     given = dict(parameters or {})
     for name in given:
         if name not in chosen:
@@ -110,13 +108,14 @@ def audit(
     findings: list[Finding] = []
     not_run: dict[str, str] = {}
     questions = [(name, analysis(name)) for name in chosen]
+    questions.sort(key=lambda item: item[1].asks == "findings")
     for done, (name, question) in enumerate(questions):
         if progress:
             progress(done, len(questions), name)
         reason = _missing(population, question)
         if not reason:
             try:
-                findings.append(question.run(population, **given.get(name, {})))
+                findings.append(_ask(question, population, findings, given.get(name, {})))
             except (NotApplicable, SchemaError) as error:
                 reason = str(error)
         if reason:
@@ -124,6 +123,54 @@ def audit(
     if progress:
         progress(len(questions), len(questions), "")
     return Audit(tuple(findings), not_run, about(population))
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What an audit will do."""
+
+    seconds: dict[str, float | None]
+    """Name of each analysis that will be asked, to how long it roughly takes; None where that is not known."""
+    not_run: dict[str, str]
+    """Name of each analysis that cannot be asked, to the reason."""
+
+    @property
+    def total(self) -> float:
+        """Roughly how many seconds the analyses with a known pace take together."""
+        return sum(seconds or 0.0 for seconds in self.seconds.values())
+
+
+def outlook(population: xr.Dataset, names: Iterable[str] | None = None, *, skip: Iterable[str] = ()) -> Outlook:
+    """What `audit` with the same arguments will ask, what it cannot ask and why, and roughly how long it takes.
+
+    Reasons that only an analysis itself can see, such as too few seeds, are not among them.
+    """
+    seconds: dict[str, float | None] = {}
+    not_run: dict[str, str] = {}
+    millions = population.sizes.get("trial", 0) * population.sizes.get("example", 0) / 1e6
+    for name in _chosen(population, names, skip):
+        question = analysis(name)
+        if reason := _missing(population, question):
+            not_run[name] = reason
+        else:
+            seconds[name] = None if question.pace is None else question.pace * millions
+    return Outlook(seconds, not_run)
+
+
+def _chosen(population: xr.Dataset, names: Iterable[str] | None, skip: Iterable[str]) -> list[str]:
+    """Names of the analyses to ask, each once, in order."""
+    chosen = list(dict.fromkeys(_default_names(population) if names is None else names))
+    left_out = set(skip)
+    for name in left_out:
+        if name not in chosen:
+            raise registry.unknown("skip", name, chosen)
+    return [name for name in chosen if name not in left_out]
+
+
+def _ask(question: Analysis, population: xr.Dataset, findings: Sequence[Finding], given: Mapping[str, Any]) -> Finding:
+    if question.asks == "findings":
+        return question.run(findings, **{"reference": reference_of(population), **given})
+    return question.run(population, **given)
 
 
 _TEST_SELECTED = (

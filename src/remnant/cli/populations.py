@@ -1,7 +1,7 @@
 """Commands on populations that remnant trains: demo, run, audit, list, doctor."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +16,7 @@ from remnant.cli.reports import Out
 from remnant.cli.terminal import Bar, Data, Json, StoreRoot, Workers, console, duration, errors, print_json
 
 if TYPE_CHECKING:
+    from remnant.analyses import Outlook
     from remnant.probes import Probe
     from remnant.store import Store
     from remnant.trial import Trial
@@ -167,8 +168,11 @@ def audit(
     shelf = Store(store)
     reports.check_folder(out)
     start = time.monotonic()
+    people = population.load(shelf, damaged="skip")
+    planned = questions.outlook(people, only or None, skip=skip)
+    if not json:
+        _say_plan(planned)
     with Bar("analyses", quiet=json) as bar:
-        people = population.load(shelf, damaged="skip")
         result = questions.audit(people, only or None, skip=skip, progress=bar.update)
     written = reports.write(result, out, thumbnails=population.thumbnails(shelf, people))
     if json:
@@ -176,13 +180,30 @@ def audit(
         return
     for key, fault in people.attrs["damaged"].items():
         errors.print(f"[yellow]left out[/yellow] {escape(visible(key))}: {escape(visible(fault))}")
-    for reason in dict.fromkeys(result.not_run.values()):
-        names = ", ".join(name for name, other in result.not_run.items() if other == reason)
-        console.print(f"[dim]not run: {names}: {escape(reason)}[/dim]")
+    _say_not_run(result.not_run, but=planned.not_run)
     console.print(f"{len(result.findings)} findings in {duration(time.monotonic() - start)}.")
     for answer in answers(result):
         console.print(f"[bold]{escape(answer.question)}[/bold] {escape(visible(plain(answer.lead)))}", highlight=False)
     reports.say_where(written)
+
+
+def _say_plan(planned: "Outlook") -> None:
+    """What an audit will ask and for how long, and what it cannot ask."""
+    shortest = 1.0
+    known = {name: seconds for name, seconds in planned.seconds.items() if seconds is not None}
+    long = [f"{name} {duration(s)}" for name, s in sorted(known.items(), key=lambda i: -i[1]) if s >= shortest]
+    expected = f", about {duration(planned.total)}" if known else ""
+    longest = f" (longest: {', '.join(long[:3])})" if len(long) > 1 else ""
+    console.print(f"asking {len(planned.seconds)} questions{expected}{longest}: {', '.join(planned.seconds)}")
+    _say_not_run(planned.not_run)
+
+
+def _say_not_run(not_run: Mapping[str, str], but: Mapping[str, str] | None = None) -> None:
+    """Which analyses were not run and why, those with one reason together."""
+    told = {name: reason for name, reason in not_run.items() if name not in (but or {})}
+    for reason in dict.fromkeys(told.values()):
+        names = ", ".join(name for name, other in told.items() if other == reason)
+        console.print(f"[dim]not run: {names}: {escape(reason)}[/dim]", highlight=False)
 
 
 def list_names(
