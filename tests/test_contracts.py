@@ -38,6 +38,18 @@ NO_DIFFERENCE = {
     "mean_memorization_change": 0,
     "test_accuracy_change": 0,
     "generalization_gap_change": 0,
+    "membership_auc_change": 0,
+    "membership_tpr_at_0_1_percent_fpr_change": 0,
+    "membership_tpr_at_1_percent_fpr_change": 0,
+    "ece_change": 0,
+    "ece_equal_mass_change": 0,
+    "ece_debiased_change": 0,
+    "brier_change": 0,
+    "nll_change": 0,
+    "mean_confidence_change": 0,
+    "overconfidence_change": 0,
+    "misclassification_cost": 0,
+    "mistake_cost_change": 0,
 }
 """Quantities that compare a scheme with the dense models, and their value for a copy of them."""
 UNITS = {"example", "train_example", "trial", "pair", "class", "group", "permutation"}

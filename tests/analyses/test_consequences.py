@@ -87,14 +87,14 @@ def test_without_any_behaviour_it_is_not_run():
         consequences.run([])
 
 
-def test_an_audit_asks_it_last_of_what_the_others_found():
+def test_an_audit_asks_it_of_what_the_others_found():
     population = simulate.population(np.random.default_rng(0), num_subset_trials=4)
     found = audit(population, ["consequences", "mismatches", "generalization"])
-    assert [f.analysis for f in found.findings] == ["mismatches", "generalization", "consequences"]
-    table = found.findings[-1].tables["effects"].set_index(["behaviour", "scheme"])
-    change = found.findings[0].claim("net_accuracy_change", PRUNED)
+    assert [f.analysis for f in found.findings] == ["consequences", "mismatches", "generalization"]
+    table = found.findings[0].tables["effects"].set_index(["behaviour", "scheme"])
+    change = found.findings[1].claim("net_accuracy_change", PRUNED)
     assert table["effect"]["accuracy", PRUNED] == change.estimate
-    assert found.findings[-1].plot() is not None
+    assert found.findings[0].plot() is not None
 
 
 def test_under_the_null_one_behaviour_in_twenty_is_said_to_change():

@@ -30,22 +30,40 @@ ANALYSES: dict[str, str] = {
     "sufficiency": "remnant.analyses.sufficiency",
     "footprint": "remnant.analyses.footprint",
     "consequences": "remnant.analyses.consequences",
+    "why": "remnant.analyses.why",
+    "groups": "remnant.analyses.groups",
+    "cost": "remnant.analyses.cost",
+    "calibration": "remnant.analyses.calibration",
+    "features": "remnant.analyses.features",
+    "attribution": "remnant.analyses.attribution",
+    "boundary": "remnant.analyses.boundary",
+    "corruptions": "remnant.analyses.corruptions",
+    "natural_adversarial": "remnant.analyses.natural_adversarial",
+    "adversarial": "remnant.analyses.adversarial",
+    "membership": "remnant.analyses.membership",
+    "explanation": "remnant.analyses.explanation",
     "decoding": "remnant.analyses.decoding",
 }
 """Name to module of each built-in analysis; imported when it is asked for."""
 
 STORE_ANALYSES = (
-    "mismatches", "exemplars", "classes", "memorization", "influence", "long_tail", "generalization", "footprint",
+    "mismatches", "why", "consequences", "exemplars", "classes", "groups", "cost", "calibration", "features",
+    "attribution", "boundary", "corruptions", "adversarial", "memorization", "influence", "long_tail", "membership",
+    "generalization", "explanation", "footprint",
 )  # fmt: skip
 """What is asked of populations that were trained here, in the order of reports; and `sufficiency`, where models were
 trained on chosen examples."""
-FILE_ANALYSES = ("mismatches", "equivalence", "slices", "floor", "exemplars", "classes", "league")
+FILE_ANALYSES = (
+    "mismatches", "why", "equivalence", "slices", "groups", "floor", "exemplars", "classes", "cost", "calibration",
+    "league",
+)  # fmt: skip
 """What is asked of models made elsewhere, where often each side is a single one."""
 
 _REMEDIES = {
     "logits": "keep the outputs on the test examples",
     "label": "give the true class of each test example",
     "included": "train subset trials, such as `[subsets] trials = 200` in the study",
+    "train_margin": "train subset trials, such as `[subsets] trials = 200` in the study",
     "train_correct": "keep which training examples each trial gets right",
     "nonzeros": "measure the models with `remnant run`",
     "bytes": "measure the models with `remnant run`",
@@ -122,6 +140,7 @@ def audit(
             not_run[name] = reason
     if progress:
         progress(len(questions), len(questions), "")
+    findings.sort(key=lambda finding: chosen.index(finding.analysis))
     return Audit(tuple(findings), not_run, about(population))
 
 

@@ -8,7 +8,15 @@ from remnant.registry import find, user_object
 
 __all__ = ["PROBES", "Probe", "from_dict", "probe_type", "settings", "to_dict", "varying"]
 
-PROBES: dict[str, str] = {}
+PROBES: dict[str, str] = {
+    "features": "remnant.probes.features:Features",
+    "attribution": "remnant.probes.attribution:Attribution",
+    "boundary": "remnant.probes.boundary:Boundary",
+    "corruptions": "remnant.probes.corruptions:Corruptions",
+    "adversarial": "remnant.probes.adversarial:Adversarial",
+    "confidence": "remnant.probes.confidence:Confidence",
+    "soft-tree": "remnant.probes.soft_tree:SoftTree",
+}
 """Kind to the class of each built-in probe; imported when it is asked for."""
 
 

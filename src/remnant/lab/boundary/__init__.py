@@ -1,0 +1,1 @@
+"""Distances from inputs to the decision boundary of a network: along given directions, and the nearest one."""
