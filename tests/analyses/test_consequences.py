@@ -1,5 +1,7 @@
 """Effects on behaviours, put together from claims of other findings."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -18,9 +20,10 @@ def finding(*claims):
     return Finding("made-up", "?", {}, claims, {})
 
 
-def effects(*claims):
+def effects(*claims) -> tuple[Finding, Any]:
     found = consequences.run([finding(*claims)])
-    return found, found.tables["effects"].set_index(["behaviour", "scheme"])["verdict"]
+    table: Any = found.tables["effects"]
+    return found, table.set_index(["behaviour", "scheme"])["verdict"]
 
 
 def test_verdicts_follow_the_interval_and_the_direction_of_harm():
@@ -56,7 +59,7 @@ def test_similarities_are_held_against_another_seed(monkeypatch):
         claim("likeness_seeds", "dense", 0.7, 0.6, 0.8),
     )
     assert verdict["likeness", PRUNED] == "harms"
-    assert verdict["likeness", INT8] == "helps"
+    assert verdict["likeness", INT8] == "kept"
     with pytest.raises(NotApplicable):
         consequences.run([finding(claim("likeness", PRUNED, 0.5, 0.45, 0.55))])
 
@@ -91,7 +94,8 @@ def test_an_audit_asks_it_of_what_the_others_found():
     population = simulate.population(np.random.default_rng(0), num_subset_trials=4)
     found = audit(population, ["consequences", "mismatches", "generalization"])
     assert [f.analysis for f in found.findings] == ["consequences", "mismatches", "generalization"]
-    table = found.findings[0].tables["effects"].set_index(["behaviour", "scheme"])
+    effect: Any = found.findings[0].tables["effects"]
+    table = effect.set_index(["behaviour", "scheme"])
     change = found.findings[1].claim("net_accuracy_change", PRUNED)
     assert table["effect"]["accuracy", PRUNED] == change.estimate
     assert found.findings[0].plot() is not None

@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from remnant import registry
@@ -52,7 +53,7 @@ STORE_ANALYSES = (
     "generalization", "explanation", "footprint",
 )  # fmt: skip
 """What is asked of populations that were trained here, in the order of reports; and `sufficiency`, where models were
-trained on chosen examples."""
+trained on chosen examples, and `natural_adversarial`, where test examples are of some classes only."""
 FILE_ANALYSES = (
     "mismatches", "why", "equivalence", "slices", "groups", "floor", "exemplars", "classes", "cost", "calibration",
     "league",
@@ -233,7 +234,9 @@ def _default_names(population: xr.Dataset) -> list[str]:
     if "inputs" in population.attrs:
         return [*FILE_ANALYSES, *offered]
     kept = any(label.startswith("selected-data") for label in schemes(population))
-    return [*STORE_ANALYSES, *(["sufficiency"] if kept else []), *offered]
+    some_classes = "label" in population and len(np.unique(population["label"].values)) < population.sizes["class"]
+    also = [*(["sufficiency"] if kept else []), *(["natural_adversarial"] if some_classes else [])]
+    return [*STORE_ANALYSES, *also, *offered]
 
 
 def _missing(population: xr.Dataset, question: Analysis) -> str:

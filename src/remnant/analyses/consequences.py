@@ -13,7 +13,7 @@ from remnant.finding import Analysis, Claim, Finding, NotApplicable, format_valu
 QUESTION = "Which behaviours does each compression harm or help, and where is there no evidence?"
 _SOURCE = "anonymous2023model, table 1"
 
-Verdict = Literal["harms", "helps", "no evidence"]
+Verdict = Literal["harms", "helps", "kept", "no evidence"]
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,41 @@ class Behaviour:
     harm: Literal["rise", "fall"]
     """Which direction of the quantity is harm."""
     baseline: str = ""
-    """The claim that holds what another seed of the reference does; "" where no effect is 0."""
+    """The claim that holds what another seed of the reference does; "" where no effect is a known value."""
+    none: float = 0.0
+    """The value of no effect, where there is no baseline."""
     survey: str = ""
     """What the survey's table says of it."""
 
 
 BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("accuracy", "net_accuracy_change", "fall"),
+    Behaviour("changed answers", "cie_rate", "rise", baseline="cie_rate_null"),
+    Behaviour("cost of mistakes", "mistake_cost_change", "rise"),
+    Behaviour("calibration error", "ece_debiased_change", "rise"),
     Behaviour(
         "overfitting (generalization gap)", "generalization_gap_change", "rise",
         survey="all damage it, except slight pruning",
     ),
+    Behaviour("features", "feature_cosine", "fall", baseline="feature_cosine_seeds"),
+    Behaviour(
+        "attribution", "attribution_similarity", "fall", baseline="attribution_similarity_null",
+        survey="pruning and distillation damage it",
+    ),
+    Behaviour("explanation by a soft tree", "tree_fidelity_change", "fall", survey="distillation improves it"),
+    Behaviour(
+        "bias: worst class", "worst_class_change", "fall", survey="all exacerbate existing bias",
+    ),
+    Behaviour("bias: gap between groups", "error_gap_change", "rise", survey="all exacerbate existing bias"),
+    Behaviour("boundary, random directions", "random_distance_preserved", "fall", "random_distance_preserved_null"),
+    Behaviour("boundary, worst case", "nearest_distance_ratio", "fall", none=1.0),
+    Behaviour("corrupted images", "corrupted_top1_relative", "fall"),
+    Behaviour("corrupted beyond clean images", "shift_amplification", "fall"),
+    Behaviour(
+        "adversarial attacks", "attacked_accuracy_mean_change", "fall",
+        survey="distillation helps, pruning and quantization do not",
+    ),
+    Behaviour("membership inference", "membership_auc_change", "rise", survey="pruning can help"),
 )  # fmt: skip
 """The rows of the table, in order; a row appears where a finding has the claim."""
 
@@ -46,7 +70,8 @@ def run(findings: Sequence[Finding], *, reference: str = "dense") -> Finding:
 
     An effect is the claim of the analysis that measured it, compressed minus reference, so that 0 is no effect;
     similarities are held against those of two reference models of different seeds. "harms" and "helps" where the 95 %
-    interval lies on one side of no effect, "no evidence" otherwise and where there is no interval. With m behaviours
+    interval lies on one side of no effect ("kept" where a model is more like its reference than another seed is),
+    "no evidence" otherwise and where there is no interval. With m behaviours
     of a scheme, verdicts that hold for all m together (Bonferroni) have intervals that are wider by the ratio of the
     normal quantiles at 1 - 0.025 / m and 0.975.
 
@@ -70,13 +95,15 @@ def run(findings: Sequence[Finding], *, reference: str = "dense") -> Finding:
     cells = cells.fillna("not measured").reset_index()
     cells.columns.name = None
     survey = {b.name: b.survey for b in BEHAVIOURS}
-    cells["survey"] = [survey[name.partition(": ")[0]] for name in cells["behaviour"]]
+    cells["survey"] = [
+        next((said for known, said in survey.items() if name.startswith(known)), "") for name in cells["behaviour"]
+    ]
     return Finding(
         analysis="consequences",
         question=QUESTION,
         parameters={"reference": reference},
         claims=tuple(claim for scheme in schemes for claim in _claims(scheme, table[table["scheme"] == scheme])),
-        tables={"behaviours": cells, "effects": table.drop(columns="cell")},
+        tables={"behaviours": cells, "effects": table.drop(columns=["cell", "seeds"])},
         caveats=_CAVEATS,
         cites=ANALYSIS.cites,
     )
@@ -89,7 +116,7 @@ def _rows(
     for (quantity, scheme, detail), (analysis, claim) in found.items():
         if quantity != behaviour.quantity or scheme == reference:
             continue
-        none = 0.0
+        none = behaviour.none
         if behaviour.baseline:
             base = found.get((behaviour.baseline, reference, detail)) or found.get((behaviour.baseline, scheme, detail))
             if base is None:
@@ -102,6 +129,7 @@ def _rows(
             "low": np.nan if claim.low is None else claim.low,
             "high": np.nan if claim.high is None else claim.high,
             "no_effect": none,
+            "seeds": bool(behaviour.baseline),
             "harm": behaviour.harm,
             "detail": detail,
             "analysis": analysis,
@@ -125,12 +153,11 @@ def _apart(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _verdict(row: dict[str, Any], ends: tuple[float, float]) -> Verdict:
     low, high = ends
-    if np.isnan(low) or np.isnan(high):
-        return "no evidence"
-    if low > row["no_effect"]:
-        return "harms" if row["harm"] == "rise" else "helps"
-    if high < row["no_effect"]:
-        return "harms" if row["harm"] == "fall" else "helps"
+    above, below = low > row["no_effect"], high < row["no_effect"]  # False without an interval
+    if above if row["harm"] == "rise" else below:
+        return "harms"
+    if above or below:
+        return "kept" if row["seeds"] else "helps"
     return "no evidence"
 
 
@@ -144,7 +171,7 @@ def _widened(row: dict[str, Any], number: int) -> tuple[float, float]:
 
 
 def _cell(row: dict[str, Any], claim: Claim) -> str:
-    against = f", another seed: {format_value(row['no_effect'], claim.scale)}" if row["no_effect"] else ""
+    against = f", another seed: {format_value(row['no_effect'], claim.scale)}" if row["seeds"] else ""
     which = f" ({claim.detail})" if claim.detail else ""
     return f"{row['verdict']}: {claim.text()}{which}{against}"
 
@@ -169,14 +196,14 @@ _CAVEATS = (
     "No evidence is not evidence of no effect: with few seeds, intervals are wide. The equivalence analysis tests that "
     "an effect is small.",
     "Similarities to the reference are never perfect; they count as harm where they are lower than those of two "
-    "reference models of different seeds.",
+    "reference models of different seeds, and as kept where they are higher.",
 )
-_COLOURS = {"harms": "#c2571f", "helps": "#4f8a5b", "no evidence": "#999999"}
-_MARKS = {"harms": "v", "helps": "^", "no evidence": "o"}
+_COLOURS = {"harms": "#c2571f", "helps": "#4f8a5b", "kept": "#2f6690", "no evidence": "#999999"}
+_MARKS = {"harms": "v", "helps": "^", "kept": "s", "no evidence": "o"}
 
 
 def plot(finding: Finding) -> Any:
-    """A mark for each behaviour and scheme: harmed, helped, or no evidence; faint where it holds only by itself."""
+    """A mark for each behaviour and scheme; hollow where the verdict holds by itself, not for all together."""
     from matplotlib import pyplot
     from matplotlib.lines import Line2D
 
@@ -191,7 +218,7 @@ def plot(finding: Finding) -> Any:
         down = [names.index(name) for name in part["behaviour"]]
         sure = part["holds_together"].to_numpy(bool) | (verdict == "no evidence")
         face = [_COLOURS[verdict] if one else "none" for one in sure]
-        size = 30 if verdict == "no evidence" else 80
+        size = 80 if verdict in ("harms", "helps") else 30
         axes.scatter(across, down, s=size, marker=mark, facecolors=face, edgecolors=_COLOURS[verdict])
     axes.set_xticks(range(len(schemes)), [short(name) for name in schemes])
     axes.set_xlim(-0.5, len(schemes) - 0.5)
@@ -203,7 +230,7 @@ def plot(finding: Finding) -> Any:
     axes.grid(axis="y", color="#99999944", linewidth=0.6)
     axes.set_axisbelow(True)
     marks = [Line2D([], [], linestyle="none", marker=_MARKS[v], color=_COLOURS[v], label=v) for v in _MARKS]
-    figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles=marks, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return axes
 
 

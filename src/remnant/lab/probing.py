@@ -71,8 +71,9 @@ def measure(probe: Probe, subject: Subject, prepared: Any = None) -> dict[str, n
     """
     found = _implementation(probe.kind).measure(probe, subject, prepared)
     for name, array in found.items():
-        expected = probe.dims.get(name)
-        if expected is None or array.ndim != len(expected) or len(array) != len(subject.rows):
+        expected = probe.dims.get(name, ())
+        rows = len(array) if expected[:1] != ("example",) else len(subject.rows)
+        if array.ndim != len(expected) or len(array) != rows:
             raise TypeError(f"Expected {probe.kind!r} to give {probe.dims} for its rows, but got {name} {array.shape}.")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int((~np.isfinite(array)).sum())

@@ -22,7 +22,7 @@ class Probe:
     kind: ClassVar[str]
     """Its name in studies and on the command line."""
     dims: ClassVar[dict[str, tuple[str, ...]]]
-    """Variable to its dimensions for one trial; the first one is "example", the rows that are probed."""
+    """Variable to its dimensions for one trial; "example", the rows that are probed, comes first where it is one."""
     split: ClassVar[str] = "test"
     """"test" or "train": whose examples are probed."""
     joins: ClassVar[str | None] = None
