@@ -298,6 +298,6 @@ def test_limits_are_whole_positive_numbers():
 
 
 def test_tables_that_lie_about_their_size_are_refused_while_they_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("remnant.ingest.tables._leaves", lambda facts, columns: (0, []))
+    monkeypatch.setattr("remnant.ingest.tables._leaves", lambda *_: (0, []))
     with pytest.raises(ValueError, match="memory="):
         read(files.write(tmp_path, "x.parquet", bomb("lists.parquet")), limits=Limits(memory=2**23))

@@ -83,6 +83,8 @@ def predictions(rows: Iterator[dict[str, Any]], request: Request, source: dict[s
 
 
 def _add(samples: Samples, row: dict[str, Any], number: int, request: Request) -> None:
+    if "doc_id" not in row:
+        raise ValueError(f"Expected `doc_id` in every sample, but sample {number} has {shown(sorted(row))}.")
     responses = row.get("filtered_resps", row.get("resps"))
     if not isinstance(responses, list) or not responses:
         raise ValueError(f"Expected a list of responses in every sample, but sample {number} has {shown(responses)}.")

@@ -4,7 +4,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +16,7 @@ from remnant.ingest.assemble import Request, wanted
 from remnant.ingest.columns import from_table
 from remnant.ingest.limits import MEBIBYTE, Limits, hold, printable, shown
 from remnant.ingest.names import Roles, roles
-from remnant.ingest.parquet_footer import BYTE_ARRAY, leaves
+from remnant.ingest.parquet_footer import BYTE_ARRAY, leaves, pages
 from remnant.ingest.predictions import Predictions
 from remnant.ingest.streams import Ending, open_text
 
@@ -118,6 +118,7 @@ def _from_parquet(stream: IO[bytes], request: Request, source: dict[str, Any]) -
     limits = request.limits
     footer = _footer(stream, limits)
     bound: dict[str, Any] = {"thrift_string_size_limit": limits.header, "thrift_container_size_limit": 1_000_000}
+    bound["page_checksum_verification"] = True
     with pyarrow.parquet.ParquetFile(stream, **bound) as file:
         facts, schema = file.metadata, file.schema_arrow
         hold("The rows number", facts.num_rows, limits, "rows")
@@ -127,7 +128,7 @@ def _from_parquet(stream: IO[bytes], request: Request, source: dict[str, Any]) -
         found = wanted(roles(schema.names, request.names, limits), schema.names)
         attributes = [name for name in found.other if not pa.types.is_nested(schema.field(name).type)]
         load = [*found.single.values(), *found.per_class, *attributes]
-        size, strings = _leaves(footer, set(load))
+        size, strings = _leaves(stream, footer, {name: _width(schema.field(name).type) for name in load})
         hold("The table has at least this many bytes:", size, limits, "memory")
     # As dictionaries, strings that repeat are held once, however often a small file repeats them.
     with pyarrow.parquet.ParquetFile(stream, read_dictionary=strings, **bound) as file:
@@ -135,21 +136,39 @@ def _from_parquet(stream: IO[bytes], request: Request, source: dict[str, Any]) -
     return from_table(dict(zip(table.column_names, table.columns, strict=True)), found, request, source)
 
 
-def _leaves(footer: bytes, columns: set[str]) -> tuple[int, list[str]]:
-    """Bytes that some columns need at least, and the paths of those that hold strings."""
+def _leaves(stream: IO[bytes], footer: bytes, widths: dict[str, int]) -> tuple[int, list[str]]:
+    """Bytes that the columns of `widths` need at least, and the paths of those that hold strings.
+
+    Whichever is more of what the footer says and what the pages say.
+    """
     size, strings = 0, set()
     for leaf in leaves(footer):
-        if not _is_within(leaf.path, columns):
+        column = _column_of(leaf.path, widths)
+        if column is None:
             continue
-        is_text = leaf.physical_type == BYTE_ARRAY
-        size += max(leaf.size, leaf.num_values * (4 if is_text else 2))
-        strings |= {leaf.path} if is_text else set()
+        values, page_size = pages(stream, leaf)
+        # Missing lists are counted as values, too, but have only an offset.
+        width = widths[column] if column == leaf.path else min(4, widths[column])
+        size += max(leaf.size, page_size, max(leaf.num_values, values) * width)
+        strings |= {leaf.path} if leaf.physical_type == BYTE_ARRAY else set()
+    stream.seek(0)
     return size, sorted(strings)
 
 
-def _is_within(path: str, columns: set[str]) -> bool:
-    """Whether a path is that of a column or lies below one; names may have dots, too."""
-    return path in columns or any(path[:place] in columns for place, sign in enumerate(path) if sign == ".")
+def _width(kind: Any) -> int:
+    """Bytes of a value in memory, at least; strings that repeat are an index of a dictionary."""
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    try:
+        return max(1, kind.bit_width // 8)
+    except ValueError:  # of no fixed width
+        return 4
+
+
+def _column_of(path: str, columns: Container[str]) -> str | None:
+    """The column at a path or above it, if it is one of `columns`; names may have dots, too."""
+    above = (path[:place] for place, sign in enumerate(path) if sign == ".")
+    return next((name for name in (path, *above) if name in columns), None)
 
 
 def _footer(stream: IO[bytes], limits: Limits) -> bytes:
@@ -171,10 +190,11 @@ def _footer(stream: IO[bytes], limits: Limits) -> bytes:
 def _batches(file: Any, columns: list[str], rows: int, size: int, limits: Limits) -> Any:
     """The table, read in batches so that a small file cannot expand without end."""
     batches, held = [], 0
-    step = min(max(BLOCK * rows // max(1, size), 1_000), 2**20)
+    step = min(max(BLOCK * rows // max(1, size), 1), 2**20)
     for batch in file.iter_batches(batch_size=step, columns=columns):
         held += batch.nbytes
         hold("The table has at least this many bytes:", held, limits, "memory")
+        batch.validate(full=True)  # Arrow does not check that a damaged index is one of the dictionary's.
         batches.append(batch)
     if not batches:
         raise ValueError("Expected at least one example, but there is none.")

@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from remnant.lab.coefficients.tiles import as_blocks, as_channels, joined, spread, times, words
+from remnant.lab.coefficients.tiles import as_blocks, joined, spread, times, words
 
 
 def dct_matrix(block: int) -> Tensor:
@@ -28,13 +28,14 @@ def zigzag(block: int) -> list[int]:
     return sorted(range(block * block), key=place)
 
 
-def dct(images: Tensor, block: int) -> Tensor:
-    """Coefficients float32 (example, channel * block^2, row, column) of uint8 images (example, channel, height, width).
+def dct(images: Tensor, block: int, out: Tensor) -> None:
+    """Writes the coefficients of uint8 images (example, channel, height, width) to a contiguous float32 tensor.
 
-    In zigzag order for each channel; channels last in memory. The sum of squares is that of the pixels.
+    That is (example, row, column, channel * block^2), in zigzag order for each channel. The sum of squares is
+    that of the pixels.
     """
     channels = images.shape[1]
-    return as_channels(times(words(images, block), _spread(block, channels, images.device), channels))
+    times(words(images, block), _spread(block, channels, images.device), channels, out)
 
 
 def inverse_dct(coefficients: Tensor, block: int) -> Tensor:

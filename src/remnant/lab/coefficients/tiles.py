@@ -1,5 +1,7 @@
 """Images cut into square blocks and put together again."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -46,14 +48,23 @@ def spread(matrix: Tensor, channels: int) -> Tensor:
     return each.view(pixels * channels, channels * size)
 
 
-def times(rows: Tensor, matrix: Tensor, channels: int) -> Tensor:
-    """Float32 (example, row, column, channel, coefficient): the blocks of `words` times a matrix that is `spread`.
+def times(rows: Tensor, matrix: Tensor, channels: int, out: Tensor) -> Tensor:
+    """The blocks of `words` times a matrix that is `spread`, float32 (example, row, column, channel, coefficient).
 
-    All channels in one product: three times the multiplications, but no rearrangement.
+    Written to the contiguous `out` (example, row, column, channel * coefficient), of which a view is returned. All
+    channels in one product: three times the multiplications, but no rearrangement.
     """
-    number, down, _, across, _ = rows.shape
-    blocks = rows.transpose(2, 3).contiguous().view(torch.uint8).view(-1, len(matrix))
-    return (blocks.float() @ matrix).view(number, down, across, channels, matrix.shape[1] // channels)
+    blocks = rows.reshape(-1).index_select(0, _block_by_block(rows.shape, rows.device))
+    pixels = blocks.view(torch.uint8).view(-1, len(matrix)).float()
+    torch.mm(pixels, matrix, out=out.view(len(pixels), matrix.shape[1]))
+    return out.unflatten(3, (channels, -1))
+
+
+@lru_cache(maxsize=16)
+def _block_by_block(shape: torch.Size, device: torch.device) -> Tensor:
+    """Where the words of one block after the other lie: looking them up takes a third of the time of a strided copy."""
+    places = torch.arange(shape.numel(), dtype=torch.int32, device=device)
+    return places.view(shape).transpose(2, 3).reshape(-1)
 
 
 def joined(blocks: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from remnant.lab.coefficients.tiles import as_blocks, check_images
 from remnant.lab.coefficients.zfp_pixels import pixel_coefficients, pixels_back, rate_coefficients
 from remnant.lab.coefficients.zfp_rate import bits_per_block
 
-_CHUNK = 128
-"""Images at once: what lies between pixels and coefficients stays in the processor's cache."""
+_CHUNK = 3 << 16
+"""Pixels at once: what lies between them and their coefficients stays in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Coefficients(ABC):
         """Float32 images (example, channel, height, width) of coefficients, neither rounded nor clipped to 0..255."""
 
     @abstractmethod
-    def _transform(self, images: Tensor) -> Tensor:
-        """The coefficients of a few images that have been checked."""
+    def _transform(self, images: Tensor, out: Tensor) -> None:
+        """Write the coefficients of a few images to `out` (example, row, column, channel), which is contiguous."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Float32 (example, channel * block^2, height / block, width / block), channels last in memory.
@@ -55,12 +55,11 @@ class Coefficients(ABC):
             If these are not uint8 images (example, channel, height, width) of whole blocks.
         """
         check_images(images, self.smallest)
-        if len(images) <= _CHUNK:
-            return self._transform(images)
         channels, rows, columns = self.shape(tuple(images.shape[1:]))
         found = torch.empty(len(images), rows, columns, channels, device=images.device)
-        for part, out in zip(images.split(_CHUNK), found.split(_CHUNK), strict=True):
-            out.copy_(self._transform(part).permute(0, 2, 3, 1))
+        step = max(1, _CHUNK // max(1, images[0].numel())) if len(images) else 1
+        for part, out in zip(images.split(step), found.split(step), strict=True):
+            self._transform(part, out)
         return found.permute(0, 3, 1, 2)
 
     def shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -108,11 +107,12 @@ class Zfp(Coefficients):
         """
         return pixels_back(as_blocks(coefficients, zfp_blocks.SIDE**2))
 
-    def _transform(self, images: Tensor) -> Tensor:
+    def _transform(self, images: Tensor, out: Tensor) -> None:
         if self.precision is not None:
-            return pixel_coefficients(images, self.precision)
-        assert self.rate is not None
-        return rate_coefficients(images, self.rate)
+            pixel_coefficients(images, self.precision, out)
+        else:
+            assert self.rate is not None
+            rate_coefficients(images, self.rate, out)
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ class Dct(Coefficients):
         """The pixels, to within the rounding of float32."""
         return inverse_dct(coefficients, self.block)
 
-    def _transform(self, images: Tensor) -> Tensor:
-        return dct(images, self.block)
+    def _transform(self, images: Tensor, out: Tensor) -> None:
+        dct(images, self.block, out)
 
 
 @dataclass(frozen=True)
@@ -204,10 +204,10 @@ class JpegDct(Coefficients):
         blue, red = (_doubled(halved) if self.subsampled else halved).unbind(1)
         return torch.stack([y + 1.402 * red, y - 0.344136286 * blue - 0.714136286 * red, y + 1.772 * blue], dim=1)
 
-    def _transform(self, images: Tensor) -> Tensor:
+    def _transform(self, images: Tensor, out: Tensor) -> None:
         luma, *chroma = self.branches(images)
         spread = [_doubled(part) if self.subsampled else part for part in chroma]
-        return torch.cat([luma, *spread], dim=1).contiguous(memory_format=torch.channels_last)
+        torch.cat([part.permute(0, 2, 3, 1) for part in (luma, *spread)], dim=3, out=out)
 
 
 COEFFICIENTS: dict[str, str] = {

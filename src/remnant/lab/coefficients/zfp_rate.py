@@ -14,7 +14,7 @@ from remnant.lab.coefficients.zfp_blocks import PLANES, SIDE, Blocks
 SIZE = SIDE * SIDE
 HEADER = 9
 """Bits of a block of floats before its planes: 1 that it is not all zeros, 8 of its exponent."""
-_CHUNK = 1 << 13
+_CHUNK = 3 << 12
 """Blocks at once: their coefficients stay in the processor's cache."""
 
 
@@ -60,7 +60,7 @@ def _within(digits: Tensor, budget: int) -> Tensor:
     plane, left, known = _whole_planes(_lengths(digits), budget)
     whole = torch.where(plane < PLANES, torch.full_like(plane, -1) << plane.clamp(max=PLANES - 1), 0)
     below = (plane - 1).clamp(min=0)
-    bits = ((digits >> below) & 1).to(torch.int8)
+    bits = (digits >> below) & 1
     told = _tell(bits, left, known).to(torch.int32) << below
     return (digits & whole) | torch.where(plane > 0, told, 0)
 
@@ -102,26 +102,26 @@ def _whole_planes(length: Tensor, budget: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _tell(bits: Tensor, left: Tensor, known: Tensor) -> Tensor:
     """The bits (16, block) of one plane that `left` bits tell, if `known` coefficients are sent as they are."""
-    to_come = bits.clone()  # whether a 1 comes at or after a coefficient
+    places = torch.arange(SIZE, dtype=torch.int8, device=bits.device)[:, None]
+    set_, reached = bits > 0, known > places
+    to_come = set_.clone()  # whether a 1 comes at or after a coefficient
     for i in range(SIZE - 2, -1, -1):
         to_come[i] |= to_come[i + 1]
-    told = torch.zeros_like(bits)
+    told = torch.empty_like(set_)
     rest = left - known
     alive = rest > 0
     asked = torch.zeros_like(alive)
     for i in range(SIZE):
-        here = alive & (known <= i)
+        here = alive > reached[i]  # alive and not reached: of truth values, a > b is "a and not b"
         # A question, unless the answer to the last one still holds.
-        ask = here & ~asked
+        ask = here > asked
         rest -= ask.view(torch.int8)
-        here &= ~ask | ((rest >= 0) & (to_come[i] > 0))
+        here &= ((rest >= 0) & to_come[i]) >= ask
         # The decoder has been told that a 1 comes. Where the bits end, it takes the next one for it.
         end = rest <= 0
-        implied = here & end
-        sent = here & ~implied
+        sent = here > end
         rest -= sent.view(torch.int8)
-        one = implied | (sent & (bits[i] > 0))
-        told[i] = torch.where(known > i, bits[i] * (left > i), one)
-        alive = (alive & (known > i)) | (here & ~(implied & end))
-        asked = here & ~one
-    return told
+        one = torch.bitwise_or(here & end, sent & set_[i], out=told[i])
+        asked = here > one
+        alive = (alive & reached[i]) | sent
+    return torch.where(reached, set_ & (left > places), told)
