@@ -5,23 +5,37 @@ PART is one of
   layouts   the same for other layouts of ZFP, on the first network; OUT/layouts.md
   curves    figure 7: a grid of settings; OUT/figure7.png, OUT/curves.md and the whole report
   overlays  figure 8 as numbers: occlusion maps of raw and decoded images; OUT/overlays.md
-  training  the small network trained on raw and on decoded images, tested on either; OUT/training.md. STORE is filled.
+  pictures  figure 8: some of these maps over the images, of the last network; OUT/figure8.png
+  training  the small network trained on raw and on decoded images, tested on either; OUT/training.md. STORE is filled,
+            OUT holds the data sets.
 STORE holds dense networks of CIFAR-10, one of each architecture: data-compression.md says how they were trained. DATA
 is the folder of cifar10.npz. LIMIT takes only so many of the 10,000 test images, evenly spaced.
 """
 
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 from torch import nn
 
 from remnant import fidelity
 from remnant.analyses import decoding
+from remnant.codecs import parse
+from remnant.execute import run
 from remnant.fidelity import Bench
+from remnant.lab.containers import write_dataset
+from remnant.lab.data import Dataset, load
+from remnant.lab.decoded import Subject, images, logits, material
+from remnant.lab.foreign.evaluation_data import moments
+from remnant.lab.occlusion import occlusion, overlap
+from remnant.lab.run import load_model
+from remnant.store import Store
+from remnant.trial import Dense, Recipe, Trial
 
 GRID = (
     *(f"jpeg(quality={q})" for q in (5, 10, 20, 35, 50, 75, 90)),
@@ -37,9 +51,11 @@ DROPS = (0.02, 0.05)
 TRAIN_IMAGES = 2000
 """On which batch-norm statistics are estimated again."""
 OVERLAYS = ("jpeg(quality=10)", "jpeg(quality=50)", "zfp-rate(rate=1)", "zfp-precision(precision=4)")
+PICTURED = ("jpeg(quality=10)", "zfp-rate(rate=1)")
 OVERLAID = 100
 """Test images whose occlusion maps are compared."""
-TRAINED = ("png", "jpeg(quality=50)", "jpeg(quality=10)")
+TRAINED = ("jpeg(quality=20)", "jpeg(quality=5)", "zfp-rate(rate=1)")
+SEEDS = range(2)
 
 
 def plain_cnn(input_shape: Sequence[int], num_classes: int) -> nn.Module:
@@ -108,8 +124,6 @@ def fitted(found: fidelity.Fitted) -> dict[str, object]:
 
 def overlays(store: str, out: Path, root: str | None, limit: int | None) -> None:
     """Figure 8 as numbers: how alike occlusion maps of raw and decoded images are."""
-    from remnant.lab.occlusion import occlusion, overlap
-
     bench = fidelity.bench(store=store, root=root, limit=limit or OVERLAID)
     raw, truth = bench.material.images, bench.material.data.labels
     assert truth is not None
@@ -128,30 +142,90 @@ def overlays(store: str, out: Path, root: str | None, limit: int | None) -> None
     (out / "overlays.md").write_text(markdown(pd.DataFrame(rows)) + "\n")
 
 
+def pictures(store: str, out: Path, root: str | None, limit: int | None) -> None:
+    """Figure 8: occlusion maps of the true class over raw and decoded images."""
+    bench = fidelity.bench(store=store, root=root, limit=limit or OVERLAID)
+    raw, model, data = bench.material.images, bench.material.models[-1], bench.material.data
+    truth, names = data.labels, data.classes
+    assert truth is not None
+    assert names is not None
+    columns = {"raw": (raw, bench.raw[-1].argmax(axis=1))}
+    for codec in fidelity.settings(PICTURED):
+        columns[codec.label] = (codec.encode(raw).decode(), bench.evaluate(codec).logits[-1].argmax(axis=1))
+    maps = {label: occlusion(model, shown, truth, patch=8) for label, (shown, _) in columns.items()}
+    right = np.stack([answers == truth for _, answers in columns.values()])
+    # The first two that every codec keeps, and the first two that every codec loses.
+    chosen = [*np.flatnonzero(right.all(axis=0))[:2], *np.flatnonzero(right[0] & ~right[1:].any(axis=0))[:2]]
+    figure, axes = plt.subplots(len(chosen), 2 * len(columns), figsize=(6.6, 1.25 * len(chosen)), squeeze=False)
+    for place, (label, _) in zip(range(0, 2 * len(columns), 2), columns.items(), strict=True):
+        axes[0, place].set_title(label, fontsize=6, loc="left")
+    for row, example in zip(axes, chosen, strict=True):
+        highest = maps["raw"][example].max()
+        for place, (label, (shown, answers)) in enumerate(columns.items()):
+            picture, overlay = row[2 * place : 2 * place + 2]
+            picture.imshow(shown[example])
+            overlay.imshow(shown[example].mean(axis=2), cmap="gray", vmin=0, vmax=255)
+            overlay.imshow(maps[label][example], cmap="inferno", vmin=0, vmax=highest, alpha=0.6)
+            picture.set_xlabel(names[answers[example]], fontsize=6, labelpad=1)
+    for one in axes.flat:
+        one.set(xticks=[], yticks=[])
+    figure.tight_layout(pad=0.4, h_pad=0.6)
+    figure.savefig(out / "figure8.png", dpi=110, facecolor="white")
+
+
 def training(folder: str, out: Path, root: str | None, limit: int | None) -> None:
     """The small network, trained on raw and on decoded images, tested on either."""
-    from remnant.codecs import parse
-    from remnant.execute import run
-    from remnant.lab.containers import write_dataset
-    from remnant.lab.data import load
-    from remnant.store import Store
-    from remnant.trial import Dense, Recipe, Trial
+    source, raw = load("arrays:cifar10.npz", root), Learned(out, Store(folder), "png")
+    raw.learn(source)
+    rows = []
+    for label in TRAINED:
+        decoded = Learned(out, Store(folder), label)
+        decoded.learn(source)
+        found = {
+            "trained and tested on raw": raw.accuracy(raw),
+            "trained on raw, tested on decoded": raw.accuracy(decoded),
+            "trained and tested on decoded": decoded.accuracy(decoded),
+            "trained on decoded, tested on raw": decoded.accuracy(raw),
+        }
+        rows.append({"setting": label, **{name: over_seeds(values) for name, values in found.items()}})
+        (out / "training.md").write_text(markdown(pd.DataFrame(rows)) + "\n")
 
-    files = {label: out.resolve() / f"{place}.rmn" for place, label in enumerate(TRAINED)}
-    dataset = load("arrays:cifar10.npz", root)
-    for label, path in files.items():
+
+@dataclass(frozen=True)
+class Learned:
+    """Networks that learned a data set as a codec left it."""
+
+    folder: Path
+    store: Store
+    label: str
+
+    @property
+    def name(self) -> str:
+        return f"container:{re.sub('[^a-z0-9.]+', '-', self.label).strip('-')}.rmn"
+
+    @property
+    def trials(self) -> list[Trial]:
+        recipe = Recipe(self.name, "cnn", epochs=4, warmup=0.1, precision="bfloat16")
+        return [Trial(recipe, Dense(), seed) for seed in SEEDS]
+
+    def learn(self, source: Dataset) -> None:
+        path = self.folder / self.name.partition(":")[2]
         if not path.exists():
-            write_dataset(dataset, path, parse(label))
-    rows, store = [], Store(folder)
-    for learned, train in files.items():
-        for asked, test in files.items():
-            if learned == asked or "png" in (learned, asked):
-                recipe = Recipe(f"container:{train},{test}", "cnn", epochs=2, warmup=0.1, precision="bfloat16")
-                trial = Trial(recipe, Dense(), 0)
-                run([trial], store, engine="serial", root="/")
-                accuracy = store.manifest(trial)["accuracy"]["test"]
-                rows.append({"trained on": learned, "tested on": asked, "accuracy": accuracy})
-    (out / "training.md").write_text(markdown(pd.DataFrame(rows)) + "\n")
+            write_dataset(source, path, parse(self.label))
+        step(0, len(self.trials), f"networks on {self.name}")
+        run(self.trials, self.store, engine="serial", root=str(self.folder))
+
+    def accuracy(self, other: "Learned") -> list[float]:
+        """Accuracy of each network on the test images of another data set, which it sees through its own moments."""
+        own, asked = (load(name, str(self.folder)) for name in (self.name, other.name))
+        shown, truth = images(asked.test, np.arange(len(asked.test))), asked.test.labels.numpy()
+        models = [load_model(trial, self.store, str(self.folder)) for trial in self.trials]
+        subjects = [Subject(str(place), "cnn", model, moments(own)) for place, model in enumerate(models)]
+        return [float((logits(one, shown).argmax(1) == truth).mean()) for one in material(subjects, own).models]
+
+
+def over_seeds(values: list[float]) -> str:
+    return f"{np.mean(values):.1%} ({min(values):.1%} to {max(values):.1%})"
 
 
 def between(table: pd.DataFrame, name: str, start: str) -> list[str]:
@@ -174,7 +248,8 @@ def step(finished: int, total: int, what: str) -> None:
     print(f"{finished} of {total}: {what}", file=sys.stderr, flush=True)
 
 
-PARTS = {"sizes": table_one, "layouts": layouts, "curves": curves, "overlays": overlays, "training": training}
+PARTS = {"sizes": table_one, "layouts": layouts, "curves": curves, "overlays": overlays}
+PARTS |= {"pictures": pictures, "training": training}
 
 if __name__ == "__main__":
     if len(sys.argv) < 4 or sys.argv[1] not in PARTS:

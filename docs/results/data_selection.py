@@ -1,8 +1,9 @@
 """How few training examples keep the model: python docs/results/data_selection.py SCALE STORE OUT [DATA]
 
-SCALE is "digits" (minutes, embedded data) or "cifar10" (hours on two cores; DATA holds cifar10.npz). Trains what STORE
-does not hold yet, so that it can be interrupted, and writes OUT/tables.md, OUT/finding.json and OUT/shares.png.
-data-compression.md reads them.
+SCALE is "digits" (minutes, embedded data), "cifar10-small" (minutes; DATA holds cifar10.npz) or "cifar10" (hours on two
+cores). Trains what STORE does not hold yet, so that it can be interrupted, and writes OUT/tables.md, OUT/finding.json
+and OUT/shares.png.
+data-selection.md reads them.
 """
 
 import sys
@@ -36,9 +37,11 @@ class Scale:
     removed: tuple[float, ...]
     """Shares of the ablation: the most memorized against random examples."""
     subset_trials: int
-    """Trials on random 70 % subsets, for memorization."""
+    """Trials on random 70 % subsets, for memorization; 0 where it is no method."""
     searched: tuple[str, ...]
     """Methods whose smallest share is searched."""
+    scored_seeds: int = 5
+    """Trainings over which scores are averaged."""
     engine: str = "processes"
 
 
@@ -72,6 +75,17 @@ SCALES = {
         subset_trials=100,
         searched=("random", "margin-hybrid"),
     ),
+    "cifar10-small": Scale(
+        Recipe("arrays:cifar10.npz", "cnn", epochs=4, warmup=0.1, precision="bfloat16"),
+        seeds=3,
+        shares=(0.3, 0.5),
+        methods=("random", "forgetting-hard"),
+        removed=(),
+        subset_trials=0,
+        searched=(),
+        scored_seeds=2,
+        engine="serial",
+    ),
 }
 DROPS = (0.02, 0.05)
 
@@ -79,11 +93,12 @@ DROPS = (0.02, 0.05)
 def main(scale: Scale, store: Store, out: Path, root: str | None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     computing = Computing(root, scale.engine, progress=step)
-    subsets = plan.subsets(scale.recipe, scale.subset_trials)
-    run(subsets, store, engine=scale.engine, root=root, progress=report)
+    if scale.subset_trials:
+        subsets = plan.subsets(scale.recipe, scale.subset_trials)
+        run(subsets, store, engine=scale.engine, root=root, progress=report)
     number = len(examples_of(store, scale.recipe, computing.root))
     fixed = with_fixed_steps(scale.recipe, number)
-    scored = Scored(recipe=scale.recipe)
+    scored = Scored(seeds=scale.scored_seeds, recipe=scale.recipe)
 
     def chosen(method: str, share: float) -> Selection:
         return choose(store, method, share, recipe=fixed, scored=scored, computing=computing)

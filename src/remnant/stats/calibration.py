@@ -280,13 +280,16 @@ def class_gaps(logits: NDArray[np.floating], labels: NDArray[np.integer], num: i
 
     Sums over blocks of examples add up; `classwise_calibration_error` makes the error of them.
     """
-    p = np.exp(log_softmax(logits))
+    p, edges = np.exp(log_softmax(logits)), equal_width(num)
     num_classes = p.shape[1]
-    where = place(p, equal_width(num)) + num * np.arange(num_classes)
-    p *= -1
-    p[np.arange(len(p)), labels] += 1
-    found = np.bincount(where.ravel(), weights=p.ravel(), minlength=num * num_classes)
-    return found.reshape(num_classes, num).astype(np.float64)
+    # Of many classes, most probabilities lie in the first bin: only the others are placed one by one.
+    rows, columns = np.nonzero(p > edges[1])
+    high = p[rows, columns]
+    found = -np.bincount(num * columns + place(high, edges), weights=high, minlength=num * num_classes)
+    found = found.reshape(num_classes, num).astype(np.float64)
+    found[:, 0] -= p.sum(axis=0) - np.bincount(columns, weights=high, minlength=num_classes)
+    true = num * labels + place(p[np.arange(len(p)), labels], edges)
+    return found + np.bincount(true, minlength=num * num_classes).reshape(num_classes, num)
 
 
 def classwise_calibration_error(gaps: NDArray[np.float64], num_examples: int) -> float:

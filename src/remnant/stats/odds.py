@@ -16,6 +16,8 @@ from remnant.stats import long_tail
 Real = NDArray[np.float64]
 
 _ITERATIONS = 100
+_DEPENDENT = 1e-6
+"""A column of length 1 that lies nearer to the others follows from them."""
 _CLOSE = 1e-9
 _CLOSE_ENOUGH = 1e-4
 """For predictions, whose ranks matter."""
@@ -80,12 +82,16 @@ def logistic(design: Real, successes: NDArray, trials: NDArray, *, firth: bool =
     beta = np.zeros((len(y), design.shape[1]))
     information = _information(pieces, m, beta)
     active = np.ones(len(y), bool)
+    before, damping = np.full(len(y), np.inf), np.ones(len(y))
     for _ in range(_ITERATIONS):
         here = np.flatnonzero(active)
         score = _score(pieces, y[here], m[here], beta[here], information[here], firth)
         step = np.linalg.solve(information[here], score[:, :, None])[:, :, 0]
         longest = np.abs(step).max(axis=1)
-        beta[here] += step * np.minimum(1, _LARGEST_STEP / np.maximum(longest, 1e-300))[:, None]
+        # Steps that do not shrink go back and forth across the maximum: shorter ones then reach it.
+        damping[here] = np.where(longest < before[here], np.minimum(1, 2 * damping[here]), damping[here] / 2)
+        before[here] = longest
+        beta[here] += step * np.minimum(damping[here], _LARGEST_STEP / np.maximum(longest, 1e-300))[:, None]
         information[here] = _information(pieces, m[here], beta[here])
         active[here] = longest > close
         if not active.any():
@@ -195,7 +201,7 @@ def cross_validated_scores(design: Real, successes: NDArray, trials: NDArray, fo
     scores = np.empty(y.shape)
     for fold in np.unique(folds):
         out = folds == fold
-        # A column that is constant in the other folds (a rare group) says nothing there.
+        # A column that is constant in the other folds (a rare group), or follows from others there, says nothing.
         kept = _independent(design[~out])
         found = logistic(design[np.ix_(~out, kept)], y[:, ~out], m[:, ~out], close=_CLOSE_ENOUGH)
         scores[:, out] = found.coefficients @ design[np.ix_(out, kept)].T
@@ -203,11 +209,18 @@ def cross_validated_scores(design: Real, successes: NDArray, trials: NDArray, fo
 
 
 def _independent(design: Real) -> NDArray[np.bool_]:
-    """The columns that vary, and the first constant one."""
-    constant = np.ptp(design, axis=0) == 0
-    kept = ~constant
-    if constant.any():
-        kept[np.flatnonzero(constant)[0]] = True
+    """The columns that do not follow from those before them."""
+    kept = np.zeros(design.shape[1], bool)
+    basis = np.empty((0, len(design)))
+    for place, column in enumerate(design.T):
+        length = np.linalg.norm(column)
+        rest = column if length == 0 else column / length
+        for _ in range(2):  # once more, for what rounding leaves
+            rest = rest - basis.T @ (basis @ rest)
+        size = np.linalg.norm(rest)
+        if size > _DEPENDENT:
+            kept[place] = True
+            basis = np.vstack([basis, rest / size])
     return kept
 
 
