@@ -233,4 +233,5 @@ ANALYSIS = Analysis(
         "andriushchenko2020square",
         "athalye2018obfuscated",
     ),
+    pace=0.6,
 )

@@ -170,4 +170,5 @@ ANALYSIS = Analysis(
         "spearman1904proof",
         "adebayo2018sanity",
     ),
+    pace=36,
 )

@@ -234,4 +234,5 @@ ANALYSIS = Analysis(
         "bonett2000sample",
         "delong1988comparing",
     ),
+    pace=1,
 )

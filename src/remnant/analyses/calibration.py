@@ -294,4 +294,5 @@ ANALYSIS = Analysis(
         "stephenson2008two",
         "kull2019beyond",
     ),
+    pace=6,
 )

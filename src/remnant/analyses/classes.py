@@ -252,4 +252,5 @@ ANALYSIS = Analysis(
     plot=plot,
     needs=("label",),
     cites=("hooker2019what", "welch1947generalization", "benjamini1995controlling", "hedges1981distribution"),
+    pace=0.3,
 )

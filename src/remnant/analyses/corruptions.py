@@ -174,4 +174,5 @@ ANALYSIS = Analysis(
     plot=plot,
     needs=("corruptions",),
     cites=("hooker2019what", "hendrycks2019benchmarking", "dam2023understanding", "cochran1977sampling"),
+    pace=1.3,
 )

@@ -317,4 +317,5 @@ ANALYSIS = Analysis(
     plot=plot,
     needs=(),
     cites=("joseph2020correctness", "deng2010what", "bertinetto2020making", "fay1997confidence"),
+    pace=0.3,
 )

@@ -280,4 +280,5 @@ ANALYSIS = Analysis(
         "fisher1935design",
         "mcnemar1947note",
     ),
+    pace=1,
 )

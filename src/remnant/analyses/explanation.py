@@ -194,4 +194,5 @@ ANALYSIS = Analysis(
     plot=plot,
     needs=("soft-tree",),
     cites=("frosst2017distilling", "arvesen1969jackknifing", "newcombe1998interval", "wilson1927probable"),
+    pace=1.4,
 )

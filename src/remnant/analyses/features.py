@@ -197,4 +197,5 @@ ANALYSIS = Analysis(
         "schonemann1966generalized",
         "arvesen1969jackknifing",
     ),
+    pace=9,
 )

@@ -225,4 +225,5 @@ ANALYSIS = Analysis(
     plot=plot,
     needs=("parameters", "nonzeros", "bytes"),
     cites=(),
+    pace=0.1,
 )

@@ -235,4 +235,5 @@ ANALYSIS = Analysis(
     plot=plot,
     needs=("logits", "label", "train_correct"),
     cites=("feldman2020what",),
+    pace=0.3,
 )

@@ -260,4 +260,5 @@ ANALYSIS = Analysis(
         "benjamini1995controlling",
         "owen2007pigeonhole",
     ),
+    pace=10,
 )

@@ -232,4 +232,5 @@ ANALYSIS = Analysis(
     plot=plot,
     needs=("included", "train_correct", "train_label", "logits", "label"),
     cites=("feldman2020what",),
+    pace=13,
 )

@@ -284,4 +284,5 @@ ANALYSIS = Analysis(
     plot=plot,
     needs=("included", "train_correct", "train_label", "logits", "label"),
     cites=("dam2023understanding", "feldman2020what", "delong1988comparing", "benjamini1995controlling"),
+    pace=18,
 )

@@ -307,4 +307,5 @@ ANALYSIS = Analysis(
     plot=plot,
     needs=("included", "train_margin", "train_label"),
     cites=("carlini2022membership", "zarifzadeh2024low", "yeom2018privacy", "clopper1934use", "feldman2020what"),
+    pace=4.5,
 )

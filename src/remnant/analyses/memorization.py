@@ -361,4 +361,5 @@ ANALYSIS = Analysis(
     plot=plot,
     needs=("included", "train_correct", "train_label"),
     cites=("feldman2020what", "newcombe1998interval", "kunsch1989jackknife"),
+    pace=0.5,
 )

@@ -181,4 +181,5 @@ ANALYSIS = Analysis(
         "wilks1948order",
         "szekely2013energy",
     ),
+    pace=0.5,
 )

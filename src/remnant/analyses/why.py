@@ -135,4 +135,5 @@ ANALYSIS = Analysis(
         "delong1988comparing",
         "obuchowski1997nonparametric",
     ),
+    pace=50,
 )
