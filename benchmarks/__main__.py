@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import codecs, coefficients, everyday, files, pairs
+from benchmarks import codecs, coefficients, corruptions, everyday, files, pairs
 from benchmarks.row import Row
 from remnant.engine import num_cores
 
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "audit": everyday.audit,
     "compare": pairs.compare,
     "files": files.files,
+    "corruptions": corruptions.corrupting,
     "codecs": codecs.coding,
     "container": codecs.container,
     "coefficients": coefficients.extraction,
