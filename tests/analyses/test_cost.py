@@ -244,3 +244,9 @@ def test_bad_input_is_refused(tmp_path):
         run(found, weights=[1.0])
     with pytest.raises(NotApplicable, match="need the true class"):
         run(file_populations.population(labels=False), weights="classes")
+
+
+def test_too_many_classes_for_a_matrix_are_told(monkeypatch):
+    monkeypatch.setattr("remnant.analyses.cost._MOST_CLASSES", 4)
+    with pytest.raises(NotApplicable, match="at most 4 classes are compared"):
+        run(simulate.population(np.random.default_rng(0), num_classes=5))

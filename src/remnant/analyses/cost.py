@@ -29,6 +29,10 @@ MEANINGS = {
 }
 
 
+_MOST_CLASSES = 5_000
+"""Distances of so many classes take 200 MB."""
+
+
 def run(
     population: xr.Dataset,
     *,
@@ -112,6 +116,11 @@ def _distances(
 ) -> tuple[dict[str, NDArray[np.float64]], str]:
     """Every distance that is known, and which one is that of the claims."""
     num = len(names)
+    if num > _MOST_CLASSES:
+        raise NotApplicable(
+            f"Distances between {num:,} classes are more numbers than are held; at most {_MOST_CLASSES:,} classes are "
+            "compared. Ask it of superclasses: replace labels and answers by theirs."
+        )
     known = {ZERO_ONE: zero_one(num)}
     if side.label is not None and (confusion := distances.from_confusion(side.label, side.first, num)) is not None:
         known[CONFUSION] = confusion
