@@ -8,6 +8,10 @@ from remnant.trial import SCHEMES
 
 _WORDS = {
     "auc": "AUC",
+    "cka": "CKA",
+    "ece": "ECE",
+    "nll": "NLL",
+    "tpr": "TPR",
     "cie": "CIE",
     "cies": "CIEs",
     "csr": "CSR",
