@@ -5,6 +5,7 @@ python docs/results/behaviours.py REPORT/report.json
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from remnant.finding import Audit, format_value
@@ -64,7 +65,7 @@ def attacks(audit: Audit) -> str:
     return _markdown(["claim", "scheme", "detail", "value"], rows)
 
 
-def _markdown(columns: list[str], rows: list[list[object]]) -> str:
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
