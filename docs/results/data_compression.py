@@ -32,8 +32,9 @@ from remnant.lab.containers import write_dataset
 from remnant.lab.data import Dataset, load
 from remnant.lab.decoded import Subject, images, logits, material
 from remnant.lab.foreign.evaluation_data import moments
-from remnant.lab.occlusion import occlusion, overlap
+from remnant.lab.occlusion import occlusion
 from remnant.lab.run import load_model
+from remnant.stats.attribution import weighted_jaccard
 from remnant.store import Store
 from remnant.trial import Dense, Recipe, Trial
 
@@ -135,7 +136,7 @@ def overlays(store: str, out: Path, root: str | None, limit: int | None) -> None
             shown = codec.encode(raw).decode()
             lost = right & (bench.evaluate(codec).logits[place].argmax(axis=1) != truth)
             kept = right & ~lost
-            alike = overlap(before, occlusion(model, shown, truth, patch=8))
+            alike = weighted_jaccard(before, occlusion(model, shown, truth, patch=8))
             row = {"model": model.name, "codec": codec.label, "still right": kept.sum(), "lost": lost.sum()}
             row |= {"IoU still right": np.nanmean(alike[kept]) if kept.any() else np.nan}
             rows.append({**row, "IoU lost": np.nanmean(alike[lost]) if lost.any() else np.nan})

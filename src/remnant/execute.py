@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from remnant import plan
@@ -35,7 +35,7 @@ class Progress:
     outcome: Outcome
     """The cohort that just ended."""
     accuracy: float | None
-    """Mean test accuracy of that cohort; None if it failed."""
+    """Mean test accuracy of that cohort; None if it failed, or was measured and not trained."""
 
 
 class RunError(RuntimeError):
@@ -74,28 +74,14 @@ def run(
     chosen = _engine(engine, workers)
     roots, children = plan.with_parents(trials)
     total = len(roots) + len(children)
-    work = partial(_work, store=store.root, root=root)
-    failures: list[Outcome] = []
-    newly = 0
-    finished = total - len(store.missing([*roots, *children]))
+    tally = _Tally(total, total - len(store.missing([*roots, *children])), progress)
     for wave in (roots, children):
-        for outcome in chosen.map(work, cohorts(store.missing(wave), workers=getattr(chosen, "workers", 1))):
-            accuracy = None
-            if outcome.error is None:
-                newly += len(outcome.cohort)
-                finished += len(outcome.cohort)
-                accuracy = _mean_accuracy(store, outcome.cohort)
-            else:
-                failures.append(outcome)
-            if progress is not None:
-                progress(Progress(finished, total, outcome, accuracy))
-            if len(failures) >= GIVE_UP and newly == 0:
-                break
-        if failures:
-            break
-    if failures:
-        raise RunError(_explain(failures, total - finished, finished))
-    return newly
+        lacking = cohorts(store.missing(wave), workers=getattr(chosen, "workers", 1))
+        work = partial(_work, store=store.root, root=root)
+        tally.follow(chosen.map(work, lacking), lambda cohort: _mean_accuracy(store, cohort))
+        if tally.failures:
+            raise RunError(_explain(tally.failures, total - tally.finished, tally.finished))
+    return tally.newly
 
 
 def probe(
@@ -131,22 +117,38 @@ def probe(
         finished += len(eligible) - len(lacking)
         # Part by part: a worker keeps the inputs that trials share until another part comes.
         work += [((trial, part),) for trial in lacking]
-    failures: list[Outcome] = []
-    newly = 0
-    for outcome in chosen.map(partial(_measure, store=store.root, root=root), work):
-        if outcome.error is None:
-            newly += len(outcome.cohort)
-            finished += len(outcome.cohort)
-        else:
-            failures.append(outcome)
-        if progress is not None:
-            progress(Progress(finished, total, outcome, None))
-        if len(failures) >= GIVE_UP and newly == 0:
-            break
-    if failures:
-        pairs = [replace(failure, cohort=tuple(trial for trial, _ in failure.cohort)) for failure in failures]
-        raise RunError(_explain(pairs, total - finished, finished, what="measurements"))
-    return newly
+    tally = _Tally(total, finished, progress)
+    tally.follow(chosen.map(partial(_measure, store=store.root, root=root), work))
+    if tally.failures:
+        pairs = [replace(failure, cohort=tuple(trial for trial, _ in failure.cohort)) for failure in tally.failures]
+        raise RunError(_explain(pairs, total - tally.finished, tally.finished, what="measurements"))
+    return tally.newly
+
+
+@dataclass
+class _Tally:
+    """What came of the cohorts that were handed out."""
+
+    total: int
+    finished: int
+    progress: Callable[[Progress], None] | None
+    newly: int = 0
+    failures: list[Outcome] = field(default_factory=list)
+
+    def follow(self, outcomes: Iterable[Outcome], accuracy: Callable[[Cohort], float] | None = None) -> None:
+        """Count outcomes as they come, until what is wrong is taken to be wrong for all."""
+        for outcome in outcomes:
+            reached = None
+            if outcome.error is None:
+                self.newly += len(outcome.cohort)
+                self.finished += len(outcome.cohort)
+                reached = None if accuracy is None else accuracy(outcome.cohort)
+            else:
+                self.failures.append(outcome)
+            if self.progress is not None:
+                self.progress(Progress(self.finished, self.total, outcome, reached))
+            if len(self.failures) >= GIVE_UP and self.newly == 0:
+                break
 
 
 def cohorts(trials: Iterable[Trial], *, workers: int) -> list[Cohort]:

@@ -9,7 +9,7 @@ from torch import nn
 from remnant.lab import decoded
 from remnant.lab.data import load
 from remnant.lab.foreign.model import state_hash
-from remnant.lab.occlusion import occlusion, overlap
+from remnant.lab.occlusion import occlusion
 
 
 def convolution() -> Any:
@@ -119,12 +119,3 @@ def test_occlusion_points_at_what_the_answer_hangs_on():
     assert (maps[:, 0, 0] > 0.05).all()
     assert (maps[:, 4:, 4:] == 0).all()
     np.testing.assert_array_equal(maps[0], maps[1])
-
-
-def test_overlap_of_maps():
-    first = np.zeros((4, 2, 2))
-    first[0], first[1, 0], first[2, 0, 0] = 1, 1, 2
-    second = np.zeros((4, 2, 2))
-    second[0], second[1, 1], second[2, 0] = 1, 1, 1
-    # Equal; disjoint; min sum 1 over max sum 2 + 1; both empty.
-    np.testing.assert_allclose(overlap(first, second), [1, 0, 1 / 3, np.nan])

@@ -38,12 +38,3 @@ def occlusion(trained: Trained, shown: np.ndarray, classes: np.ndarray, *, patch
 
 def _probability(trained: Trained, shown: np.ndarray) -> np.ndarray:
     return softmax(logits(trained, shown).astype(np.float64), axis=1)
-
-
-def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Weighted intersection over union (Jaccard) of maps >= 0, shape (example,): sum of minima over sum of maxima.
-
-    1 for equal maps, 0 for maps without a common pixel, NaN where both are 0 everywhere.
-    """
-    least, most = (extreme(first, second).sum(axis=(1, 2)) for extreme in (np.minimum, np.maximum))
-    return np.divide(least, most, out=np.full(len(first), np.nan), where=most > 0)
