@@ -4,6 +4,7 @@ import os
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -48,7 +49,7 @@ def _one_by_one(images: np.ndarray) -> float:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from imagecorruptions import corrupt as one
+        one = import_module("imagecorruptions").corrupt
 
         for name in CONSTANTS:
             one(images[0], corruption_name=name, severity=1)
