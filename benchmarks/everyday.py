@@ -11,8 +11,9 @@ import numpy as np
 
 from benchmarks.row import Row
 from remnant.plan import grid
+from remnant.schemes import Float16, MagnitudePruning
 from remnant.store import Store, pack_text
-from remnant.trial import Float16, MagnitudePruning, Recipe
+from remnant.trial import Recipe
 
 
 def importing() -> list[Row]:

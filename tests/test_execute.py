@@ -11,8 +11,9 @@ import pytest
 
 from remnant import execute, plan
 from remnant.execute import RunError, cohorts, run
+from remnant.schemes import Compose, DynamicInt8, Float16, MagnitudePruning, OneShotPruning, StaticInt8
 from remnant.store import Store
-from remnant.trial import Compose, DynamicInt8, Float16, MagnitudePruning, OneShotPruning, Recipe, StaticInt8, Trial
+from remnant.trial import Recipe, Trial
 
 RECIPE = Recipe("digits", "mlp", epochs=1, learning_rate=0.05)
 SCHEMES = [MagnitudePruning(0.5), Float16(), StaticInt8(20), Compose((MagnitudePruning(0.5), DynamicInt8()))]

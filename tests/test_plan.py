@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remnant import plan
-from remnant.trial import Dense, Float16, MagnitudePruning, Recipe, Subset, Trial
+from remnant.schemes import Dense, Float16, MagnitudePruning
+from remnant.trial import Recipe, Subset, Trial
 
 RECIPE = Recipe("digits", "mlp")
 LABELS = np.arange(1000) % 10
@@ -32,7 +33,7 @@ def test_fewer_than_two_subsets_are_refused():
 
 def test_parents_run_first_and_once():
     trials = plan.grid(RECIPE, [Float16(), MagnitudePruning(0.5)], range(2))[2:]  # without the dense ones
-    roots, children = plan.with_parents(trials)
+    roots, children = plan.waves(trials)
     assert {t.scheme for t in roots} == {Dense(), MagnitudePruning(0.5)}
     assert len(roots) == len(set(roots)) == 4
     assert children == [t for t in trials if t.scheme == Float16()]

@@ -3,8 +3,9 @@ import pytest
 
 from remnant import population as populations
 from remnant.population import SchemaError, check, paired
+from remnant.schemes import Dense, Float16
 from remnant.store import DamagedError, MissingError, Store, pack_text
-from remnant.trial import Dense, Float16, Recipe, Subset, Trial
+from remnant.trial import Recipe, Subset, Trial
 from tests.simulate import population
 
 RECIPE = Recipe("digits", "mlp")

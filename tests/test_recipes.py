@@ -11,7 +11,8 @@ from remnant.lab.models import build
 from remnant.lab.train import accuracy, learning_rate, train
 from remnant.recipes import RECIPES, SCHEMES, recipe, schemes
 from remnant.registry import UnknownNameError
-from remnant.trial import DynamicInt8, Float16, MagnitudePruning, StaticInt8, Trial
+from remnant.schemes import DynamicInt8, Float16, MagnitudePruning, StaticInt8
+from remnant.trial import Trial
 
 SHAPES = {
     "digits": ((1, 8, 8), 10),

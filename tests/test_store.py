@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from remnant.schemes import MagnitudePruning
 from remnant.store import (
     DamagedError,
     MissingError,
@@ -17,7 +18,7 @@ from remnant.store import (
     pack_text,
     unpack_text,
 )
-from remnant.trial import MagnitudePruning, Recipe, Subset, Trial
+from remnant.trial import Recipe, Subset, Trial
 
 RECIPE = Recipe("digits", "mlp")
 TRIAL = Trial(RECIPE)

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from remnant.schemes import Dense, Float16, MagnitudePruning
 from remnant.study import Study, read, study_from_dict
-from remnant.trial import Dense, Float16, MagnitudePruning, Recipe
+from remnant.trial import Recipe
 
 RECIPE = {"dataset": "digits", "architecture": "mlp", "epochs": 2}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from remnant import trial as trial_module
-from remnant.trial import (
+from remnant.schemes import (
     SCHEMES,
     Compose,
     Dense,
@@ -12,14 +12,10 @@ from remnant.trial import (
     Float16,
     MagnitudePruning,
     OneShotPruning,
-    Recipe,
     StaticInt8,
-    Subset,
-    Trial,
     scheme_from_dict,
-    to_dict,
-    trial_from_dict,
 )
+from remnant.trial import Recipe, Subset, Trial, to_dict, trial_from_dict
 
 RECIPE = Recipe("digits", "mlp")
 TRIALS = [

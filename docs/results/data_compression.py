@@ -34,9 +34,10 @@ from remnant.lab.decoded import Subject, images, logits, material
 from remnant.lab.foreign.evaluation_data import moments
 from remnant.lab.occlusion import occlusion
 from remnant.lab.run import load_model
+from remnant.schemes import Dense
 from remnant.stats.attribution import weighted_jaccard
 from remnant.store import Store
-from remnant.trial import Dense, Recipe, Trial
+from remnant.trial import Recipe, Trial
 
 GRID = (
     *(f"jpeg(quality={q})" for q in (5, 10, 20, 35, 50, 75, 90)),

@@ -19,9 +19,10 @@ from remnant.finding import Finding
 from remnant.lab.selection import Selection
 from remnant.population import load
 from remnant.recipes import recipe
+from remnant.schemes import Dense
 from remnant.store import Store
 from remnant.sufficient import Computing, Found, Scored, choose, examples_of, search, with_fixed_steps
-from remnant.trial import Dense, Recipe, Trial
+from remnant.trial import Recipe, Trial
 
 
 @dataclass(frozen=True)

@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from remnant.recipes import recipe as recipe
     from remnant.report import read as read_report  # noqa: F401
     from remnant.report import write as write_report  # noqa: F401
+    from remnant.schemes import Compose as Compose
+    from remnant.schemes import Dense as Dense
+    from remnant.schemes import DynamicInt8 as DynamicInt8
+    from remnant.schemes import Float16 as Float16
+    from remnant.schemes import MagnitudePruning as MagnitudePruning
+    from remnant.schemes import OneShotPruning as OneShotPruning
+    from remnant.schemes import SelectedData as SelectedData
+    from remnant.schemes import StaticInt8 as StaticInt8
     from remnant.store import Store as Store
     from remnant.study import Study as Study
-    from remnant.trial import Compose as Compose
-    from remnant.trial import Dense as Dense
-    from remnant.trial import DynamicInt8 as DynamicInt8
-    from remnant.trial import Float16 as Float16
-    from remnant.trial import MagnitudePruning as MagnitudePruning
-    from remnant.trial import OneShotPruning as OneShotPruning
     from remnant.trial import Recipe as Recipe
-    from remnant.trial import SelectedData as SelectedData
-    from remnant.trial import StaticInt8 as StaticInt8
     from remnant.trial import Subset as Subset
     from remnant.trial import Trial as Trial
     from remnant.versus import Compared as Compared
@@ -51,16 +51,16 @@ _HOME = {
     "Audit": "finding",
     "Claim": "finding",
     "Compared": "versus",
-    "Compose": "trial",
-    "Dense": "trial",
-    "DynamicInt8": "trial",
+    "Compose": "schemes",
+    "Dense": "schemes",
+    "DynamicInt8": "schemes",
     "Finding": "finding",
-    "Float16": "trial",
-    "MagnitudePruning": "trial",
-    "OneShotPruning": "trial",
+    "Float16": "schemes",
+    "MagnitudePruning": "schemes",
+    "OneShotPruning": "schemes",
     "Recipe": "trial",
-    "SelectedData": "trial",
-    "StaticInt8": "trial",
+    "SelectedData": "schemes",
+    "StaticInt8": "schemes",
     "Store": "store",
     "Study": "study",
     "Subset": "trial",

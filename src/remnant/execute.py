@@ -1,4 +1,4 @@
-"""From a plan to a filled store: what is missing, in two waves, on any engine."""
+"""From a plan to a filled store: what is missing, parents before children, on any engine."""
 
 import os
 from collections import Counter
@@ -72,10 +72,10 @@ def run(
     """
     store.sweep()
     chosen = _engine(engine, workers)
-    roots, children = plan.with_parents(trials)
-    total = len(roots) + len(children)
-    tally = _Tally(total, total - len(store.missing([*roots, *children])), progress)
-    for wave in (roots, children):
+    waves = plan.waves(trials)
+    total = sum(map(len, waves))
+    tally = _Tally(total, total - sum(len(store.missing(wave)) for wave in waves), progress)
+    for wave in waves:
         lacking = cohorts(store.missing(wave), workers=getattr(chosen, "workers", 1))
         work = partial(_work, store=store.root, root=root)
         tally.follow(chosen.map(work, lacking), lambda cohort: _mean_accuracy(store, cohort))

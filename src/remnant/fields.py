@@ -1,7 +1,9 @@
 """Frozen dataclasses as plain data and back, with errors that name the key."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import fields
+from types import UnionType
 from typing import Any
 
 from remnant.registry import unknown
@@ -27,13 +29,13 @@ def build(cls: type, data: dict[str, Any], where: str) -> Any:
 
 def _typed(annotation: Any, value: Any, where: str) -> Any:
     """`value` checked against the annotations that our dataclasses use; lists become tuples."""
-    origin = getattr(annotation, "__origin__", None)
-    if origin is tuple:
+    annotation = _without_none(annotation) if value is not None else annotation
+    if dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
+        return build(annotation, dict(value), where)  # pyright: ignore[reportArgumentType]
+    if getattr(annotation, "__origin__", None) is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"Expected `{where}` to be a list, but got {value!r}.")
-        return tuple(_typed(annotation.__args__[0], item, where) for item in value)
-    if annotation == int | None and value is not None:
-        annotation = int
+        return tuple(_typed(annotation.__args__[0], item, where) for item in value)  # pyright: ignore
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if annotation in (int, float, bool, str):
@@ -58,13 +60,20 @@ def non_default(value: Any) -> dict[str, Any]:
 def _as_declared(annotation: Any, item: Any) -> Any:
     if item is None:
         return None
+    annotation = _without_none(annotation)
     if annotation in (int, float):
         return annotation(item)
-    if annotation == int | None:
-        return int(item)
     if annotation == tuple[float, ...]:
         return tuple(float(part) for part in item)
     return item
+
+
+def _without_none(annotation: Any) -> Any:
+    """X for the annotation X | None; others as they are."""
+    if isinstance(annotation, UnionType):
+        parts = [part for part in annotation.__args__ if part is not type(None)]
+        return parts[0] if len(parts) == 1 else annotation
+    return annotation
 
 
 def check(holds: bool, name: str, constraint: str, value: object) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from remnant.trial import Dense, Recipe, Scheme, Subset, Trial
+from remnant.schemes import Dense, Scheme
+from remnant.trial import Recipe, Subset, Trial
 
 
 def grid(recipe: Recipe, schemes: Iterable[Scheme], seeds: Iterable[int]) -> list[Trial]:
@@ -43,11 +44,20 @@ def rows(count: int, *, design: str = "fixed", fraction: float = 0.7, seed: int 
     return [Subset(k, design, fraction, seed, whole) for k in range(count)]  # pyright: ignore[reportArgumentType]
 
 
-def with_parents(trials: Iterable[Trial]) -> tuple[list[Trial], list[Trial]]:
-    """The trials in two waves: those that train from scratch (parents added), then their children."""
-    trials = list(dict.fromkeys(trials))
-    roots = dict.fromkeys(trial.parent or trial for trial in trials)
-    return list(roots), [trial for trial in trials if trial.parent is not None]
+def waves(trials: Iterable[Trial]) -> list[list[Trial]]:
+    """The trials in waves, parents added: those that train from scratch first, each later one made from earlier."""
+    found: dict[Trial, int] = {}
+    for trial in trials:
+        line = [trial]
+        while (parent := line[-1].parent) is not None:
+            line.append(parent)
+        for depth, ancestor in enumerate(reversed(line)):
+            if ancestor.reference is not None:
+                found.setdefault(ancestor.reference, 0)
+            found.setdefault(ancestor, depth)
+    return [
+        [trial for trial, at in found.items() if at == depth] for depth in range(max(found.values(), default=-1) + 1)
+    ]
 
 
 def included(subset: Subset, labels: NDArray[np.integer]) -> NDArray[np.bool_]:

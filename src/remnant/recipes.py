@@ -6,7 +6,8 @@ What a paper does not publish is said beside the value that stands in for it.
 from dataclasses import replace
 
 from remnant.registry import find, unknown
-from remnant.trial import DynamicInt8, Float16, MagnitudePruning, Recipe, Scheme, StaticInt8
+from remnant.schemes import DynamicInt8, Float16, MagnitudePruning, Scheme, StaticInt8
+from remnant.trial import Recipe
 
 
 def recipe(name: str) -> Recipe:

@@ -11,7 +11,8 @@ from remnant.probes import Probe
 from remnant.probes import from_dict as probe_from_dict
 from remnant.recipes import recipe as preset
 from remnant.registry import unknown
-from remnant.trial import Dense, Recipe, Scheme, Trial, scheme_from_dict
+from remnant.schemes import Dense, Scheme, scheme_from_dict
+from remnant.trial import Recipe, Trial
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 import pytest
 
 from remnant.execute import run
+from remnant.schemes import Dense, OneShotPruning
 from remnant.store import Store
-from remnant.trial import Dense, OneShotPruning, Recipe, Trial
+from remnant.trial import Recipe, Trial
 
 WITH_NORM = Recipe("digits", "cnn-8", steps=60, batch_size=64)
 WITHOUT = Recipe("digits", "mlp-32", steps=120, batch_size=64)

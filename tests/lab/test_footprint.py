@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from remnant.lab.compress import compress
 from remnant.lab.footprint import encodings, measure
-from remnant.trial import DynamicInt8, Float16, OneShotPruning, StaticInt8
+from remnant.schemes import DynamicInt8, Float16, OneShotPruning, StaticInt8
 from tests.lab.toys import MODELS, SHAPE, ResidualNet, built, context, mlp
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from remnant.lab.compress import Context, compress
 from remnant.lab.compress.layers import folded, fused_activations
 from remnant.lab.compress.quantization import DynamicLayer, Grid, QuantizedLayer
-from remnant.trial import DynamicInt8, StaticInt8
+from remnant.schemes import DynamicInt8, StaticInt8
 from tests.lab.toys import INT8, QUANTIZATIONS, answers, calibration_images, context, evaluation_images, sqnr, trained
 
 

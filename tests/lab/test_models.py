@@ -113,6 +113,11 @@ def test_widths_are_as_named():
     for name, width in (("cnn", 16), ("cnn-24", 24), ("resnet8", 16), ("resnet8-12", 12)):
         convolutions = [m.out_channels for m in made(name).modules() if isinstance(m, nn.Conv2d)]
         assert (convolutions[0], convolutions[-1]) == (width, 4 * width)
+    lean = [m.out_channels for m in made("vgg11-bn-6").modules() if isinstance(m, nn.Conv2d)]
+    assert lean == [6, 12, 24, 24, 48, 48, 48, 48]
+    assert [tuple(p.shape) for p in made("vgg11-bn-64").parameters()] == [
+        tuple(p.shape) for p in made("vgg11-bn").parameters()
+    ]
 
 
 # Behaviour
@@ -129,7 +134,7 @@ def test_pictures_of_all_sizes_become_logits_and_gradients_reach_every_weight(ar
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-@pytest.mark.parametrize("architecture", ["vgg11-bn", "wide-resnet-16-4", "resnext29-1x4d", "cnn"])
+@pytest.mark.parametrize("architecture", ["vgg11-bn", "vgg13-bn-8", "wide-resnet-16-4", "resnext29-1x4d", "cnn"])
 def test_larger_networks_give_logits(architecture):
     model = made(architecture, num_classes=3).eval()
     with torch.no_grad():
@@ -218,7 +223,9 @@ def test_depths_that_do_not_exist_are_refused(architecture, message):
         made(architecture)
 
 
-@pytest.mark.parametrize("architecture", ["mlp-0", "cnn-0", "resnet8-0", "wide-resnet-16-0", "resnext20-0x4d"])
+@pytest.mark.parametrize(
+    "architecture", ["mlp-0", "cnn-0", "resnet8-0", "vgg11-bn-0", "wide-resnet-16-0", "resnext20-0x4d"]
+)
 def test_widths_of_zero_are_refused(architecture):
     with pytest.raises(ValueError, match=f"positive numbers .*'{architecture}'"):
         made(architecture)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from remnant.lab.compress import Context, compress
-from remnant.trial import DynamicInt8, StaticInt8
+from remnant.schemes import DynamicInt8, StaticInt8
 from tests.lab.toys import answers, calibration_images, context, evaluation_images, quantized_layers, sqnr, trained
 
 

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize, prune
 from remnant.lab.compress import compress, take_part
 from remnant.lab.compress.pruning import cubic_sparsity, largest_magnitudes, magnitude, num_kept
 from remnant.lab.train import accuracy
-from remnant.trial import DynamicInt8, MagnitudePruning, OneShotPruning
+from remnant.schemes import DynamicInt8, MagnitudePruning, OneShotPruning
 from tests.lab.toys import ResidualNet, built, context, mlp, trained
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from remnant.lab.compress import Context, compress
-from remnant.lab.compress.quantization import DynamicLayer, Grid, StaticLayer, quantize_weight
-from remnant.trial import Compose, Float16, StaticInt8
+from remnant.lab.compress.grids import Grid, quantize_weight
+from remnant.lab.compress.quantized_layers import DynamicLayer, StaticLayer
+from remnant.schemes import Compose, Float16, StaticInt8
 from tests.lab.toys import (
     INT8,
     QUANTIZATIONS,

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from remnant.lab.compress import Context, compress, take_part
-from remnant.trial import (
+from remnant.schemes import (
     SCHEMES,
     Compose,
     Dense,

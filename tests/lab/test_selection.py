@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from remnant.lab.selection import Examples, Selection, load, made, read
+from remnant.schemes import Compose, Float16, SelectedData
 from remnant.store import Store
-from remnant.trial import Compose, Float16, Recipe, SelectedData, Trial, to_dict, trial_from_dict
+from remnant.trial import Recipe, Trial, to_dict, trial_from_dict
 
 IDS = np.array([f"toy-{k:02}" for k in range(20)])
 EXAMPLES = Examples("toy", "0123456789abcdef", IDS, np.arange(20) % 4, tuple("abcd"))

@@ -11,7 +11,8 @@ from remnant.lab.compress import Context, take_part
 from remnant.lab.compress.quantization import QuantizedLayer
 from remnant.lab.data import Dataset, Split
 from remnant.lab.train import normalize, take, train
-from remnant.trial import DynamicInt8, Float16, Recipe, Scheme, StaticInt8, Trial
+from remnant.schemes import DynamicInt8, Float16, Scheme, StaticInt8
+from remnant.trial import Recipe, Trial
 
 SHAPE = (3, 8, 8)
 NUM_CLASSES = 4

@@ -1,7 +1,7 @@
 import pytest
 
 from remnant.report.labels import scheme_name, scheme_phrase, title, with_scheme_phrases
-from remnant.trial import Compose, Dense, Float16, MagnitudePruning, OneShotPruning, StaticInt8
+from remnant.schemes import Compose, Dense, Float16, MagnitudePruning, OneShotPruning, StaticInt8
 
 SCHEMES = {
     Dense(): ("Dense", "dense"),

@@ -8,9 +8,10 @@ from remnant import plan, sufficient
 from remnant.execute import RunError, run
 from remnant.lab.selection import load, read
 from remnant.population import load as population
+from remnant.schemes import Compose, SelectedData, StaticInt8
 from remnant.store import Store
 from remnant.sufficient import Computing, Scored, choose, scores, with_fixed_steps
-from remnant.trial import Compose, Recipe, SelectedData, StaticInt8, Subset, Trial
+from remnant.trial import Recipe, Subset, Trial
 
 RECIPE = Recipe("digits", "mlp-16", epochs=2, learning_rate=0.1)
 HERE = Computing(engine="serial")

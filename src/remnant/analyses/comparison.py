@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from remnant.analyses.sides import answers, check_pairs, check_sides, rows_of_schemes, trials
 from remnant.finding import Claim, NotApplicable
 from remnant.population import groups, paired, reference_of
+from remnant.schemes import SCHEMES
 from remnant.stats.agreement import disagreement, same_seed_p
 from remnant.stats.resampling import Rearrangements, relabelings, swaps
 from remnant.stats.trial_intervals import mean_interval
-from remnant.trial import SCHEMES
 
 Null = Literal["auto", "free", "paired"]
 """Which rearrangements of trials the null hypothesis allows; see `exchange`."""

@@ -252,7 +252,7 @@ def _catalogue() -> dict[str, dict[str, str]]:
     from remnant.probes import PROBES, probe_type
     from remnant.recipes import RECIPES
     from remnant.registry import find, names
-    from remnant.trial import SCHEMES
+    from remnant.schemes import SCHEMES
 
     def first_line(thing: Any) -> str:
         return (thing.__doc__ or "").strip().split("\n")[0]

@@ -118,8 +118,10 @@ VGG_STAGES: dict[int, tuple[int, ...]] = {
 }
 
 
-def vgg(input_shape: Shape, num_classes: int, *, depth: int) -> nn.Module:
+def vgg(input_shape: Shape, num_classes: int, *, depth: int, width: int = 64) -> nn.Module:
     """VGG with batch norm for CIFAR: the convolutions of Simonyan & Zisserman, then one linear layer.
+
+    Stages of `width`, 2, 4, 8 and 8 `width` channels.
 
     References
     ----------
@@ -130,10 +132,10 @@ def vgg(input_shape: Shape, num_classes: int, *, depth: int) -> nn.Module:
     layers: list[nn.Module] = []
     channels = input_shape[0]
     for stage, count in enumerate(VGG_STAGES[depth]):
-        width = min(64 * 2**stage, 512)
+        wide = min(width * 2**stage, 8 * width)
         for _ in range(count):
-            layers += [_conv(channels, width), nn.BatchNorm2d(width), nn.ReLU()]
-            channels = width
+            layers += [_conv(channels, wide), nn.BatchNorm2d(wide), nn.ReLU()]
+            channels = wide
         layers.append(nn.MaxPool2d(2))
     return _started(nn.Sequential(*layers, *_head(channels, num_classes)))
 

@@ -123,8 +123,10 @@ _FAMILIES = (
         "ResNeXt for CIFAR, 9n + 2 layers; without cardinality the narrow one of Group Sparsity", 4,
     ),
     Family(
-        "vggDEPTH-bn", r"vgg(?P<depth>\d+)-bn", cifar.vgg, tuple(f"vgg{depth}-bn" for depth in cifar.VGG_STAGES),
-        "VGG for CIFAR with batch norm and one linear layer, 11, 13, 16 or 19 layers", 32,
+        "vggDEPTH-bn[-WIDTH]", r"vgg(?P<depth>\d+)-bn(?:-(?P<width>\d+))?", cifar.vgg,
+        tuple(f"vgg{depth}-bn" for depth in cifar.VGG_STAGES),
+        "VGG for CIFAR with batch norm and one linear layer, 11, 13, 16 or 19 layers, "
+        "64 channels in the first stage or as named", 32,
     ),
 )  # fmt: skip
 

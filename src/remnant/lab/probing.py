@@ -15,8 +15,9 @@ from remnant.lab.dataset import Dataset, Split, take
 from remnant.lab.run import dataset_of, model_of, reproducible
 from remnant.lab.train import normalize
 from remnant.probes import Probe, to_dict
+from remnant.schemes import Dense
 from remnant.store import Store, measurement_name
-from remnant.trial import Dense, Trial
+from remnant.trial import Trial
 
 _CHECKED = 100
 """Answers on so many examples are compared with the stored ones before a model is probed."""

@@ -15,12 +15,13 @@ from torch import nn
 from remnant import plan
 from remnant.engine import Cohort
 from remnant.lab import data, footprint, models, probe
-from remnant.lab.compress import Context, compress, take_part
+from remnant.lab.compress import Context, compress, restore, take_part
 from remnant.lab.pictures import pictures
 from remnant.lab.selection import load as load_selection
 from remnant.lab.train import train
+from remnant.schemes import trains
 from remnant.store import Store, pack_text
-from remnant.trial import NUMERICS, OneShotPruning, Trial
+from remnant.trial import NUMERICS, Trial
 
 
 def run_cohort(cohort: Cohort, *, store: str, root: str | None = None) -> None:
@@ -46,7 +47,7 @@ def run_trial(trial: Trial, store: Store, root: str | None = None) -> None:
     if trial.parent is None:
         model = _trained(trial, dataset, indices)
     else:
-        model = _compressed(trial, load_model(trial.parent, store, root), dataset, indices)
+        model = _compressed(trial, store, root, dataset, indices)
     trained = time.monotonic()
 
     test_logits = probe.logits(model, dataset, dataset.test)
@@ -87,16 +88,17 @@ def load_model(trial: Trial, store: Store, root: str | None = None) -> nn.Module
 def model_of(trial: Trial, store: Store, root: str | None = None) -> nn.Module:
     """The model of a finished trial, in evaluation mode.
 
-    A post-training scheme is applied to its parent again: the same trial gives the same bits. Where that takes
-    training, the stored weights are read instead.
+    A scheme that takes no training is applied to the parent's model again: the same trial gives the same bits. Others
+    are made from their stored weights.
     """
     if trial.parent is None:
         return load_model(trial, store, root)
-    if isinstance(trial.scheme, OneShotPruning):
-        return load_model(trial, store, root)
-    dataset = dataset_of(trial, store, root)
-    indices = np.flatnonzero(_trained_on(trial, dataset, store))
-    return _compressed(trial, load_model(trial.parent, store, root), dataset, indices).eval()
+    if not trains(trial.step):
+        dataset = dataset_of(trial, store, root)
+        return _compressed(trial, store, root, dataset, np.flatnonzero(_trained_on(trial, dataset, store))).eval()
+    parent = model_of(trial.parent, store, root)
+    state = {name: torch.from_numpy(array) for name, array in store.read(trial, "weights").items()}
+    return restore(trial.step, parent, state).to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
 
 
 def dataset_of(trial: Trial, store: Store, root: str | None = None) -> data.Dataset:
@@ -134,8 +136,12 @@ def _trained(trial: Trial, dataset: data.Dataset, indices: np.ndarray) -> nn.Mod
     return train(model, trial.recipe, dataset, indices, trial.rng, hook=hook)
 
 
-def _compressed(trial: Trial, parent: nn.Module, dataset: data.Dataset, indices: np.ndarray) -> nn.Module:
-    return compress(trial.scheme, parent.to(_device()), Context(trial.recipe, dataset, indices, trial.rng))
+def _compressed(trial: Trial, store: Store, root: str | None, dataset: data.Dataset, indices: np.ndarray) -> nn.Module:
+    assert trial.parent is not None
+    parent = model_of(trial.parent, store, root)
+    reference = parent if trial.reference is None else load_model(trial.reference, store, root)
+    context = Context(trial.recipe, dataset, indices, trial.rng, reference.to(_device()))
+    return compress(trial.step, parent.to(_device()), context)
 
 
 def _state(model: nn.Module) -> dict[str, np.ndarray]:

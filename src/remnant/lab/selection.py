@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from remnant.schemes import SelectedData
 from remnant.store import Store, pack_text, unpack_text
-from remnant.trial import SelectedData
 
 FORMAT = 1
 """Version of the file format."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -33,6 +34,25 @@ class Hook(Protocol):
         ...
 
 
+class Objective(Protocol):
+    """What is minimised instead of the recipe's cross-entropy."""
+
+    def loss(self, model: nn.Module, inputs: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
+        """The loss of a batch: a forward pass of `model` on normalized `inputs`, and what comes of it, scalar."""
+        ...
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The objective of a plain training: cross-entropy to the labels of the data."""
+
+    smoothing: float = 0.0
+    """Probability spread evenly over all classes."""
+
+    def loss(self, model: nn.Module, inputs: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
+        return functional.cross_entropy(model(inputs).float(), labels, label_smoothing=self.smoothing)
+
+
 class DivergedError(RuntimeError):
     """Training produced a loss that is NaN or infinite."""
 
@@ -45,6 +65,8 @@ def train(
     rng: Rng,
     *,
     hook: Hook | None = None,
+    objective: Objective | None = None,
+    span: tuple[int, int] | None = None,
     report: Callable[[int, int, float], None] | None = None,
 ) -> nn.Module:
     """Train `model` in place on the training examples `indices`, and return it in evaluation mode.
@@ -57,6 +79,11 @@ def train(
         Named random streams ("order", "augmentation", "dropout", "validation"), as `Trial.rng`.
     hook
         A compression method that takes part in training.
+    objective
+        What is minimised; None for the cross-entropy with the recipe's label smoothing.
+    span
+        Steps of the recipe's course that are trained: from the first on, before the second; None for all. Learning
+        rates are those of the whole course; batches start where the random streams start.
     report
         Called about once per epoch with (step, number of steps, training loss).
 
@@ -67,37 +94,38 @@ def train(
     """
     held_out, indices = _split(indices, recipe.validation, rng)
     batch_size = min(recipe.batch_size, len(indices))
-    steps_per_epoch = len(indices) // batch_size
-    num_steps = recipe.steps or max(1, round(recipe.epochs * steps_per_epoch))
+    num_steps, steps_per_epoch = course(recipe, len(indices))
+    first, last = span or (0, num_steps)
     changes = rng("augmentation")
     optimizer = make_optimizer(model, recipe)
+    minimised = objective or CrossEntropy(recipe.label_smoothing)
     best = _Best(recipe.checkpoint, dataset, held_out)
     device = next(model.parameters()).device
     low_precision = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
 
     model.to(memory_format=torch.channels_last).train()
     with _own_random_state(rng("dropout")):
-        for step, batch in enumerate(_batches(indices, batch_size, num_steps, rng("order"))):
+        for step, batch in enumerate(_batches(indices, batch_size, last - first, rng("order")), first):
             if hook is not None:
                 hook.before_step(step, num_steps)
+            rate = learning_rate(recipe, step, num_steps)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step, num_steps)
+                group["lr"] = rate
 
             images = augmented(dataset.train.images, batch, recipe.augmentation, changes).to(device)
             labels = dataset.train.labels[batch].to(device)
             with low_precision:
-                logits = model(normalize(dataset, images))
-                loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+                loss = minimised.loss(model, normalize(dataset, images), labels, rate)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
 
             finished = step + 1
-            if finished % steps_per_epoch == 0 or finished == num_steps:
+            if finished % steps_per_epoch == 0 or finished == last:
                 _check_finite(loss.item(), finished, num_steps, recipe)
                 if report is not None:
                     report(finished, num_steps, loss.item())
-                if hook is None or hook.settled(finished, num_steps) or finished == num_steps:
+                if hook is None or hook.settled(finished, num_steps) or finished == last:
                     best.consider(model)
     best.restore(model)
     if hook is not None:
@@ -105,12 +133,18 @@ def train(
     return model.eval()
 
 
+def course(recipe: Recipe, num_examples: int) -> tuple[int, int]:
+    """(optimizer steps of a training on `num_examples` examples, those of one epoch)."""
+    steps_per_epoch = num_examples // min(recipe.batch_size, num_examples)
+    return recipe.steps or max(1, round(recipe.epochs * steps_per_epoch)), steps_per_epoch
+
+
 def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:
     """The learning rate of step number `step`, from 0.
 
     A linear rise over the first `warmup` share of all steps, then the schedule over the rest:
-    "cosine" and "linear" fall to 0 at the end, "step" multiplies by `decay` at each milestone
-    (shares of all steps).
+    "cosine" and "linear" fall to 0 at the end, "exponential" falls by the factor `decay` in equal ratios, "step"
+    multiplies by `decay` at each milestone (shares of all steps).
     """
     warmup_steps = recipe.warmup * num_steps
     if step < warmup_steps:
@@ -120,6 +154,8 @@ def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:
         return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
     if recipe.schedule == "linear":
         return recipe.learning_rate * (1 - progress)
+    if recipe.schedule == "exponential":
+        return recipe.learning_rate * recipe.decay**progress
     if recipe.schedule == "step":
         passed = sum(step >= milestone * num_steps for milestone in recipe.milestones)
         return recipe.learning_rate * recipe.decay**passed

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from remnant.registry import names
-from remnant.trial import SCHEMES
+from remnant.schemes import SCHEMES
 
 _WORDS = {
     "auc": "AUC",

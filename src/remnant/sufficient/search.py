@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from remnant import execute
 from remnant.lab.selection import Selection
+from remnant.schemes import Dense
 from remnant.stats.selection import smallest_share_interval
 from remnant.stats.trial_intervals import Interval, mean_interval
 from remnant.store import Store
 from remnant.sufficient.choice import Computing, choose, recipe_of
-from remnant.trial import Dense, Recipe, Trial
+from remnant.trial import Recipe, Trial
 
 
 @dataclass(frozen=True)

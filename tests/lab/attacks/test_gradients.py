@@ -10,7 +10,7 @@ from remnant.lab.attacks.losses import cross_entropy
 from remnant.lab.attacks.rounding import StraightThrough
 from remnant.lab.compress import compress
 from remnant.probes.adversarial import Adversarial
-from remnant.trial import Float16
+from remnant.schemes import Float16
 from tests.lab import toys
 
 RNG = Adversarial().rng

@@ -15,7 +15,7 @@ from remnant.lab.attribution.gradients import (
 from remnant.lab.attribution.straight_through import is_quantized, twin
 from remnant.lab.compress import Context, compress
 from remnant.lab.compress.quantization import DynamicLayer, Grid, StaticLayer
-from remnant.trial import Compose, Float16, OneShotPruning, StaticInt8
+from remnant.schemes import Compose, Float16, OneShotPruning, StaticInt8
 from tests.lab.toys import INT8, context, evaluation_images, trained
 
 

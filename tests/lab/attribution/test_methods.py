@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from remnant.lab.attribution import methods
 from remnant.lab.compress import compress
-from remnant.trial import StaticInt8
+from remnant.schemes import StaticInt8
 from tests.lab.toys import ResidualNet, context, evaluation_images, trained
 
 PLACE = context()

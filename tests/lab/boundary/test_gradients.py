@@ -6,7 +6,7 @@ from remnant.lab.boundary.gradients import usable
 from remnant.lab.boundary.pixels import pixel_model, pixels
 from remnant.lab.compress import compress
 from remnant.lab.dataset import take
-from remnant.trial import Float16
+from remnant.schemes import Float16
 from tests.lab import toys
 from tests.lab.boundary.linear import Function, linear, plain
 

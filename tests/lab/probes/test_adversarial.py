@@ -12,7 +12,7 @@ from remnant.lab.probes import adversarial
 from remnant.lab.probes.adversarial import lasting, measure
 from remnant.lab.probing import Subject
 from remnant.probes.adversarial import ABSENT, GRADIENTS, Adversarial
-from remnant.trial import DynamicInt8, MagnitudePruning, OneShotPruning, StaticInt8
+from remnant.schemes import DynamicInt8, MagnitudePruning, OneShotPruning, StaticInt8
 from tests.lab import toys
 
 PROBE = Adversarial(examples=30, budgets=(2, 6, 12), steps=3, adaptive_steps=4, targets=2, queries=8)

@@ -10,7 +10,7 @@ from remnant.lab.compress import compress
 from remnant.lab.dataset import Dataset, Split
 from remnant.lab.probing import Subject
 from remnant.probes.attribution import METHODS, ROUTES, Attribution
-from remnant.trial import DynamicInt8, StaticInt8
+from remnant.schemes import DynamicInt8, StaticInt8
 from tests.lab.attribution.test_gradients import Rounded
 from tests.lab.toys import context, trained
 

@@ -12,7 +12,7 @@ from remnant.lab.dataset import take
 from remnant.lab.probes.boundary import measure, random_directions
 from remnant.lab.probing import Subject
 from remnant.probes.boundary import FOUND, NOT_MEASURED, Boundary
-from remnant.trial import DynamicInt8, Float16, StaticInt8
+from remnant.schemes import DynamicInt8, Float16, StaticInt8
 from tests.lab import toys
 
 PROBE = Boundary(examples=24, directions=3)

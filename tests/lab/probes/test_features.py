@@ -7,7 +7,7 @@ from remnant.lab.compress import compress
 from remnant.lab.probes.features import measure
 from remnant.lab.probing import Subject
 from remnant.probes.features import Features
-from remnant.trial import DynamicInt8, StaticInt8
+from remnant.schemes import DynamicInt8, StaticInt8
 from tests.lab import toys
 
 PROBE = Features(examples=30)

@@ -6,7 +6,7 @@ from remnant.lab.compress import compress
 from remnant.lab.probes.soft_tree import measure, prepare
 from remnant.lab.probing import Subject
 from remnant.probes.soft_tree import SoftTree
-from remnant.trial import StaticInt8
+from remnant.schemes import StaticInt8
 from tests.lab import toys
 
 PROBE = SoftTree(examples=50, depth=3, training=300, steps=150, size=4)

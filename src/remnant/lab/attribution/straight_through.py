@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from remnant.lab.compress.grids import TINY, round_through
 from remnant.lab.compress.layers import replaced
-from remnant.lab.compress.quantization import _TINY, DynamicLayer, QuantizedLayer, StaticLayer
+from remnant.lab.compress.quantized_layers import DynamicLayer, QuantizedLayer, StaticLayer
 
 
 def is_quantized(model: nn.Module) -> bool:
@@ -48,11 +49,11 @@ class ThroughStatic(nn.Module):
         exact, inputs, outputs = self.exact, self.exact.inputs, self.exact.outputs
         codes = values
         if inputs is not None:
-            codes = _through(values.mul(1 / inputs.scale)).clamp(inputs.low, inputs.high)
+            codes = round_through(values.mul(1 / inputs.scale)).clamp(inputs.low, inputs.high)
         found = exact.layer(codes).mul(exact.factor)
         if outputs is None:
             return found
-        return _through(found).clamp(outputs.low, outputs.high).mul(outputs.scale)
+        return round_through(found).clamp(outputs.low, outputs.high).mul(outputs.scale)
 
 
 class ThroughDynamic(nn.Module):
@@ -68,27 +69,10 @@ class ThroughDynamic(nn.Module):
         with torch.no_grad():
             low, high = values.amin(dims, keepdim=True).clamp(max=0), values.amax(dims, keepdim=True).clamp(min=0)
             scale = high / 255 - low / 255
-            inverse = torch.where(scale < _TINY, 0.0, 1 / scale)
+            inverse = torch.where(scale < TINY, 0.0, 1 / scale)
             zero_point = (-128 - low * inverse).round().clamp(-128, 127)
-        codes = _through(values.mul(inverse))
+        codes = round_through(values.mul(inverse))
         # The range is the row's own: the ends are cut by rounding alone, and keep their whole gradient.
         codes = codes + (codes.clamp(-128 - zero_point, 127 - zero_point) - codes).detach()
         found = exact.layer(codes).mul(scale * exact._per_output(exact.weight_scale))
         return found if exact.bias is None else found.add(exact._per_output(exact.bias))
-
-
-class _Through(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return values.round()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0]
-
-
-def _through(values: Tensor) -> Tensor:
-    """Nearest integers (halves to even), with the gradient of the identity."""
-    found = _Through.apply(values)
-    assert isinstance(found, Tensor)
-    return found

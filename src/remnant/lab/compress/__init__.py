@@ -4,42 +4,28 @@ Other packages add a scheme of their own with `take_part.register` or `compress.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import singledispatch
 
-import numpy as np
 from torch import nn
 
 from remnant.lab.compress import pruning, quantization
-from remnant.lab.data import Dataset
-from remnant.lab.train import Hook, Rng
-from remnant.trial import (
+from remnant.lab.compress.context import Context
+from remnant.lab.compress.restoring import restore
+from remnant.lab.train import Hook
+from remnant.schemes import (
     Compose,
     Dense,
     DynamicInt8,
     Float16,
     MagnitudePruning,
     OneShotPruning,
-    Recipe,
     Scheme,
     SelectedData,
     StaticInt8,
 )
 
-__all__ = ["Context", "Hook", "compress", "take_part"]
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a scheme may use besides the model."""
-
-    recipe: Recipe
-    """How the model was trained."""
-    dataset: Dataset
-    indices: np.ndarray
-    """Examples of `dataset.train` that the model was trained on, ascending."""
-    rng: Rng
-    """Named random streams, as `Trial.rng`."""
+__all__ = ["Context", "Hook", "compress", "restore", "take_part"]
 
 
 @singledispatch
@@ -93,6 +79,8 @@ def _copy(scheme: Scheme, model: nn.Module, context: Context) -> nn.Module:
 
 
 def _chain(scheme: Compose, model: nn.Module, context: Context) -> nn.Module:
+    # Later parts are held to the answers of the model that the first was given.
+    context = replace(context, reference=context.reference or model)
     for part in scheme.parts:
         model = compress(part, model, context)
     return model

@@ -67,19 +67,26 @@ def folded(model: nn.Module, examples: Tensor) -> nn.Module:
     the folded model would answer otherwise than the given one on `examples`.
     """
     model = copy.deepcopy(model).eval()
-    candidate = copy.deepcopy(model)
-    modules = dict(candidate.named_modules())
-    pairs = _foldable(candidate, modules)
-    if not pairs:
+    candidate = fused(model)
+    if candidate is None:
         return model
-    for layer_name, norm_name in pairs:
-        layer, norm = modules[layer_name], modules[norm_name]
-        fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
-        fused = fuse(layer, norm)  # pyright: ignore[reportArgumentType]
-        candidate = replaced(candidate, {layer: fused, norm: nn.Identity()})
     expected = model(examples)
     agrees = (candidate(examples) - expected).abs().max() <= 0.01 * expected.abs().max()  # GPUs round to 10 bits
     return candidate if agrees else model
+
+
+@torch.no_grad()
+def fused(model: nn.Module) -> nn.Module | None:
+    """A copy in evaluation mode with every batch norm folded that `folded` would try; None if there is none."""
+    candidate = copy.deepcopy(model).eval()
+    modules = dict(candidate.named_modules())
+    pairs = _foldable(candidate, modules)
+    for layer_name, norm_name in pairs:
+        layer, norm = modules[layer_name], modules[norm_name]
+        fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
+        fused_layer = fuse(layer, norm)  # pyright: ignore[reportArgumentType]
+        candidate = replaced(candidate, {layer: fused_layer, norm: nn.Identity()})
+    return candidate if pairs else None
 
 
 def fused_activations(model: nn.Module) -> dict[str, tuple[float, float]]:

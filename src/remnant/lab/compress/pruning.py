@@ -4,20 +4,18 @@ The weights of linear and convolution layers are pruned; biases and norms are no
 """
 
 import copy
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from remnant.lab.compress.context import Context
 from remnant.lab.compress.layers import Layer, check_finite, named_layers
 from remnant.lab.compress.quantization import QuantizedLayer
-from remnant.lab.train import train
-from remnant.trial import MagnitudePruning, OneShotPruning
-
-if TYPE_CHECKING:
-    from remnant.lab.compress import Context
+from remnant.lab.compress.tuning import tuned, with_modes_of
+from remnant.schemes import MagnitudePruning, OneShotPruning
 
 
 def cubic_sparsity(step: float, begin: float, end: float, final: float, initial: float = 0.0) -> float:
@@ -144,7 +142,7 @@ def magnitude(scheme: MagnitudePruning, model: nn.Module) -> Pruner:
     return Pruner(scheme, layers)
 
 
-def copy_pruned(scheme: MagnitudePruning, model: nn.Module, context: "Context") -> nn.Module:
+def copy_pruned(scheme: MagnitudePruning, model: nn.Module, context: Context) -> nn.Module:
     """A copy of a model that was pruned in training.
 
     Raises
@@ -162,7 +160,7 @@ def copy_pruned(scheme: MagnitudePruning, model: nn.Module, context: "Context") 
     return copy.deepcopy(model)
 
 
-def one_shot(scheme: OneShotPruning, model: nn.Module, context: "Context") -> nn.Module:
+def one_shot(scheme: OneShotPruning, model: nn.Module, context: Context) -> nn.Module:
     """A copy with the smallest weights at zero, fine-tuned for `epochs` with the masks held.
 
     The fine-tuning follows the recipe of the training (schedule, augmentation, held-out examples, ...)
@@ -172,18 +170,8 @@ def one_shot(scheme: OneShotPruning, model: nn.Module, context: "Context") -> nn
     pruned = copy.deepcopy(model)
     at_once = MagnitudePruning(scheme.sparsity, scope=scheme.scope, begin=0.0, end=0.0)
     hook = magnitude(at_once, pruned)
-    if scheme.epochs > 0:
-        recipe = replace(context.recipe, epochs=scheme.epochs, steps=None, learning_rate=scheme.learning_rate)
-
-        def rng(stream: str) -> Any:
-            # Examples held out of the training must stay held out.
-            return context.rng(stream if stream == "validation" else f"fine-tune/{stream}")
-
-        train(pruned, recipe, context.dataset, context.indices, rng, hook=hook)
-    hook.finish()
-    for module, given in zip(pruned.modules(), model.modules(), strict=True):
-        module.training = given.training
-    return pruned
+    tuned(pruned, scheme, context.reference or model, context, hook=hook)
+    return with_modes_of(pruned, model)
 
 
 class _Mask(nn.Module):
