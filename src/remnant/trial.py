@@ -61,6 +61,12 @@ class Recipe:
     """Arithmetic of the training step. Evaluation is always float32."""
     validation: float = 0.0
     """Share of the training subset that is held out to choose a checkpoint."""
+    weights: str | None = None
+    """Hash of the weights of a model that was trained elsewhere ("given:MODEL" as `architecture`): it is not trained."""
+    mean: tuple[float, ...] = ()
+    """Mean of each channel, for inputs in [0, 1]; empty for that of the data set."""
+    std: tuple[float, ...] = ()
+    """Standard deviation of each channel, likewise."""
     checkpoint: Literal["last", "validation", "test-selected"] = "last"
     """Which epoch's weights are kept. "test-selected" repeats a flaw of Dam et al. (2023) and says so in reports."""
 
@@ -80,6 +86,10 @@ class Recipe:
         check(0 <= self.warmup < 1, "warmup", "in [0, 1)", self.warmup)
         check(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)", self.label_smoothing)
         check(0 <= self.validation < 1, "validation", "in [0, 1)", self.validation)
+        check(len(self.mean) == len(self.std), "mean, std", "to be given together", (self.mean, self.std))
+        check(all(value > 0 for value in self.std), "std", "> 0", self.std)
+        given = self.architecture.startswith("given:")
+        check(given == (self.weights is not None), "weights", "with an architecture 'given:MODEL' only", self.weights)
         if self.checkpoint == "validation" and self.validation == 0:
             raise ValueError("Expected `validation` > 0 with checkpoint='validation', but got 0.")
 

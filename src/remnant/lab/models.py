@@ -157,6 +157,8 @@ ARCHITECTURES: dict[str, str] = {family.syntax: family.summary for family in FAM
 def _foreign(architecture: str, shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """A model of torchvision, of a user's function or of an installed package."""
     kind, _, name = architecture.partition(":")
+    if kind == "given" and name:
+        return _given(name, shape, num_classes)
     if kind == "torchvision" and name:
         return _torchvision(name, shape, num_classes)
     if name:
@@ -177,6 +179,20 @@ def _foreign(architecture: str, shape: tuple[int, ...], num_classes: int) -> nn.
             f"Expected {architecture!r} to return a torch.nn.Module, but it returned {type(model).__name__}."
         )
     return model
+
+
+def _given(reference: str, shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """A trained model from a file or a function, with its weights; see `remnant.references.FORMS`."""
+    from remnant.lab.foreign.opening import open_model
+
+    found = open_model(reference, num_classes=num_classes, channels=shape[0])
+    if found.module is None or found.kind in ("onnx", "pt2", "torchscript"):
+        raise ValueError(
+            f"Expected a torch.nn.Module whose layers can be compressed, but {reference!r} is of the kind "
+            f"{found.kind!r}. Name it as package.module:function@FILE, torchvision:NAME@FILE, timm:NAME@FILE or "
+            "pickle:FILE."
+        )
+    return found.module
 
 
 def _torchvision(name: str, shape: tuple[int, ...], num_classes: int) -> nn.Module:

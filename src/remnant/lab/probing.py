@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from remnant.lab.dataset import Dataset, Split, take
-from remnant.lab.run import dataset_of, model_of, reproducible
+from remnant.lab.run import data_of, dataset_of, model_of, reproducible
 from remnant.lab.train import normalize
 from remnant.probes import Probe, to_dict
 from remnant.schemes import Dense
 from remnant.store import Store, measurement_name
-from remnant.trial import Trial
+from remnant.trial import Recipe, Trial
 
 _CHECKED = 100
 """Answers on so many examples are compared with the stored ones before a model is probed."""
@@ -93,7 +93,7 @@ def _measure(trial: Trial, probe: Probe, store: Store, root: str | None) -> None
     dataset = dataset_of(trial, store, root)
     split = dataset.train if probe.split == "train" else dataset.test
     rows = probe.rows(len(split))
-    shared = _prepared(probe, trial.recipe.dataset, root, dataset.fingerprint)
+    shared = _prepared(probe, trial.recipe, root, dataset.fingerprint)
     prepared = time.monotonic()
     model = model_of(trial, store, root)
     logits = store.read(trial)["logits"][rows] if probe.split == "test" else None
@@ -112,10 +112,8 @@ def _measure(trial: Trial, probe: Probe, store: Store, root: str | None) -> None
 
 
 @lru_cache(maxsize=1)
-def _prepared(probe: Probe, name: str, root: str | None, fingerprint: str) -> Any:
-    from remnant.lab import run
-
-    dataset = run.cached_dataset(name, root)
+def _prepared(probe: Probe, recipe: Recipe, root: str | None, fingerprint: str) -> Any:
+    dataset = data_of(recipe, root)
     split = dataset.train if probe.split == "train" else dataset.test
     return prepare(probe, dataset, probe.rows(len(split)))
 

@@ -4,6 +4,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -16,12 +17,13 @@ from remnant import plan
 from remnant.engine import Cohort
 from remnant.lab import data, footprint, models, probe
 from remnant.lab.compress import Context, compress, restore, take_part
+from remnant.lab.foreign.model import state_hash
 from remnant.lab.pictures import pictures
 from remnant.lab.selection import load as load_selection
 from remnant.lab.train import train
-from remnant.schemes import trains
+from remnant.schemes import Dense, trains
 from remnant.store import Store, pack_text
-from remnant.trial import NUMERICS, Trial
+from remnant.trial import NUMERICS, Recipe, Trial
 
 
 def run_cohort(cohort: Cohort, *, store: str, root: str | None = None) -> None:
@@ -38,7 +40,7 @@ def run_trial(trial: Trial, store: Store, root: str | None = None) -> None:
     The result depends on the trial (and the kind of machine) alone: not on the engine, the number
     of workers or what was computed before.
     """
-    dataset = cached_dataset(trial.recipe.dataset, root)
+    dataset = data_of(trial.recipe, root)
     labels = dataset.train.labels.numpy()
     in_subset = _trained_on(trial, dataset, store)
     indices = np.flatnonzero(in_subset)
@@ -109,7 +111,7 @@ def dataset_of(trial: Trial, store: Store, root: str | None = None) -> data.Data
     ValueError
         If the data changed since.
     """
-    dataset = cached_dataset(trial.recipe.dataset, root)
+    dataset = data_of(trial.recipe, root)
     trained_on = store.manifest(trial)["dataset"]
     if trained_on != dataset.fingerprint:
         raise ValueError(
@@ -117,6 +119,20 @@ def dataset_of(trial: Trial, store: Store, root: str | None = None) -> data.Data
             f"now has {dataset.fingerprint}. Restore the data, or use a new store."
         )
     return dataset
+
+
+def data_of(recipe: Recipe, root: str | None = None) -> data.Dataset:
+    """The data set of a recipe, normalized as the recipe says."""
+    dataset = cached_dataset(recipe.dataset, root)
+    if not recipe.mean:
+        return dataset
+    mean, std = torch.tensor(recipe.mean), torch.tensor(recipe.std)
+    if mean.shape != dataset.mean.shape:
+        raise ValueError(
+            f"Expected `mean` and `std` with {len(dataset.mean)} numbers, one for each channel of "
+            f"{recipe.dataset!r}, but got {len(mean)}."
+        )
+    return replace(dataset, mean=mean, std=std)
 
 
 def _trained_on(trial: Trial, dataset: data.Dataset, store: Store) -> np.ndarray:
@@ -130,10 +146,29 @@ def _trained_on(trial: Trial, dataset: data.Dataset, store: Store) -> np.ndarray
 
 
 def _trained(trial: Trial, dataset: data.Dataset, indices: np.ndarray) -> nn.Module:
+    if trial.recipe.weights is not None:
+        return _as_given(trial, dataset).to(_device())
     model = models.build(trial.recipe.architecture, dataset.input_shape, dataset.num_classes, trial.rng("init"))
     model.to(_device())
     hook = take_part(trial.scheme, model)
     return train(model, trial.recipe, dataset, indices, trial.rng, hook=hook)
+
+
+def _as_given(trial: Trial, dataset: data.Dataset) -> nn.Module:
+    """The dense model that was trained elsewhere, checked to be the one that the trial names."""
+    recipe = trial.recipe
+    if not isinstance(trial.scheme, Dense):
+        raise ValueError(
+            f"Expected a scheme that starts from trained weights for {recipe.architecture!r}, but "
+            f"{trial.scheme.label!r} takes part in the first training. Take another, such as 'gradual-pruning'."
+        )
+    model = models.build(recipe.architecture, dataset.input_shape, dataset.num_classes, trial.rng("init"))
+    if (found := state_hash(model)) != recipe.weights:
+        raise ValueError(
+            f"Expected {recipe.architecture!r} to hold weights with the hash {recipe.weights}, but they now have "
+            f"{found}: the file or function changed. Compress it anew, in a new folder."
+        )
+    return model.to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
 
 
 def _compressed(trial: Trial, store: Store, root: str | None, dataset: data.Dataset, indices: np.ndarray) -> nn.Module:

@@ -4,7 +4,7 @@ from typing import Any
 
 from remnant.fields import build
 from remnant.registry import find
-from remnant.schemes.alignment import Align
+from remnant.schemes.alignment import Align, parse_align
 from remnant.schemes.composition import Compose
 from remnant.schemes.pruning import MagnitudePruning, OneShotPruning
 from remnant.schemes.quantization import DynamicInt8, Float16, StaticInt8
@@ -24,6 +24,7 @@ __all__ = [
     "SelectedData",
     "StaticInt8",
     "TunedScheme",
+    "parse_align",
     "scheme_from_dict",
     "trains",
 ]
@@ -52,4 +53,6 @@ def scheme_from_dict(data: Any, where: str = "scheme") -> Scheme:
         data["parts"] = tuple(scheme_from_dict(part, f"{where}.parts") for part in data["parts"])
     if "scheme" in data:
         data["scheme"] = scheme_from_dict(data["scheme"], f"{where}.scheme")
+    if isinstance(data.get("align"), str):
+        data["align"] = parse_align(data["align"])
     return build(cls, data, where)

@@ -1,9 +1,9 @@
 """Losses that hold a compressed model to the answers of its reference, as a frozen value."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-from remnant.fields import check, check_choice
+from remnant.fields import build, check, check_choice, non_default
 from remnant.registry import unknown
 
 TERMS = ("cross-entropy", "distillation", "logits", "labels", "attribution", "features")
@@ -77,13 +77,47 @@ class Align:
             check(not self.fixed, "fixed", "empty unless weights='fixed'", self.fixed)
 
     def __str__(self) -> str:
-        parts = ["+".join(self.terms)]
-        if self.weights == "fixed":
-            parts.append("weights " + "/".join(f"{weight:g}" for weight in self.fixed))
-        elif len(self.terms) > 1:
-            parts.append(self.weights)
-        if self.focus != "none":
-            parts.append(f"focus {self.focus} x{self.strength:g}")
-        if self.mix:
-            parts.append(f"mix {self.mix:g}")
-        return " ".join(parts)
+        """All that differs from the defaults in words, such as "distillation+logits, softadapt" without the comma."""
+        given = non_default(self)
+        words = ["+".join(self.terms)]
+        for name, value in given.items():
+            if name == "weights":
+                words.append(str(value))
+            elif name == "fixed":
+                words.append("/".join(f"{weight:g}" for weight in self.fixed))
+            elif name != "terms":
+                words.append(f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}")
+        return " ".join(words)
+
+
+def parse_align(text: str) -> Align:
+    """The alignment that its own text names, such as "cross-entropy+logits softadapt focus forgotten mix 1".
+
+    Raises
+    ------
+    ValueError
+        If a word is not that of a term, a weighting or a setting.
+    """
+    first, *words = text.replace(",", " ").split() or [""]
+    found: dict[str, Any] = {"terms": first.split("+")}
+    weightings = next(f.type for f in fields(Align) if f.name == "weights").__args__  # pyright: ignore
+    settings = ("temperature", "beta", "update", "history", "focus", "strength", "mix", "attribution")
+    while words:
+        word = words.pop(0)
+        if word in weightings:
+            found["weights"] = word
+            if word == "fixed" and words:
+                found["fixed"] = [_number(part) for part in words.pop(0).split("/")]
+        elif word in settings and words:
+            value = words.pop(0)
+            found[word] = value if word in ("focus", "attribution") else _number(value)
+        else:
+            raise unknown("setting of an alignment", word, (*weightings, *settings))
+    return build(Align, found, "align")
+
+
+def _number(text: str) -> float | int:
+    try:
+        return int(text) if text.isdigit() else float(text)
+    except ValueError:
+        raise ValueError(f"Expected a number in an alignment, but got {text!r}.") from None

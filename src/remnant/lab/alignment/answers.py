@@ -47,18 +47,18 @@ def answers(
     with _kept(model, features, maps is not None, leaf=not differentiable) as kept:
         logits = model(inputs)
     found = _attribution(kept["maps"], logits, maps, classes, differentiable) if maps is not None else None
-    flat = kept["features"].flatten(1).float() if features else None
-    return Answers(logits.float(), flat, found)
+    flat = _full(kept["features"].flatten(1)) if features else None
+    return Answers(_full(logits), flat, found)
 
 
 def _attribution(outputs: Tensor, logits: Tensor, kind: str, classes: Tensor | None, differentiable: bool) -> Tensor:
     if kind == "energy":
-        return unit_maps(outputs.float().square().mean(1))
+        return unit_maps(_full(outputs).square().mean(1))
     target = logits.detach().argmax(1) if classes is None else classes
     chosen = logits.gather(1, target[:, None]).sum()
     (gradient,) = torch.autograd.grad(chosen, outputs, create_graph=differentiable)
-    channel = gradient.float().sum((2, 3), keepdim=True)
-    return unit_maps((channel * outputs.float()).sum(1).relu())
+    channel = _full(gradient).sum((2, 3), keepdim=True)
+    return unit_maps((channel * _full(outputs)).sum(1).relu())
 
 
 @contextmanager
@@ -92,6 +92,11 @@ def _kept(model: nn.Module, features: bool, maps: bool, *, leaf: bool) -> Iterat
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _full(values: Tensor) -> Tensor:
+    """At least single precision: losses of half-precision answers lose their small differences."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def _is_linear(module: nn.Module) -> bool:
