@@ -143,11 +143,11 @@ class Trial:
     def parent(self) -> "Trial | None":
         """The trial whose model this one starts from; None if it trains from scratch.
 
-        A composition starts from what its parts but the last give, where that takes training.
+        A composition in which something trains starts from the trial of its parts but the last.
         """
         if not isinstance(self.scheme, Compose):
             return replace(self, scheme=Dense()) if self.scheme.post_training else None
-        earlier = any(trains(part) for part in self.scheme.parts[:-1])
+        earlier = any(trains(part) for part in self.scheme.parts)
         return replace(self, scheme=self.scheme.before_last if earlier else Dense())
 
     @property

@@ -1,6 +1,8 @@
 """Magnitude pruning."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,14 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrize, prune
 
-from remnant.lab.compress import compress, take_part
-from remnant.lab.compress.pruning import cubic_sparsity, largest_magnitudes, magnitude, num_kept
+from remnant import fields
+from remnant.lab.compress import compress, pruning, take_part
+from remnant.lab.compress.pruning import cubic_sparsity, geometric_sparsity, magnitude
+from remnant.lab.compress.structures import largest_magnitudes, num_kept
 from remnant.lab.train import accuracy
-from remnant.schemes import DynamicInt8, MagnitudePruning, OneShotPruning
+from remnant.schemes import Align, DynamicInt8, MagnitudePruning, OneShotPruning
+from remnant.schemes.pruning import GradualPruning, IterativePruning
+from remnant.trial import Recipe, Trial, to_dict
 from tests.lab.toys import ResidualNet, built, context, mlp, trained
 
 
@@ -358,3 +364,160 @@ def test_pruned_weights_answer_as_masked_weights_would():
     hidden = functional.relu(images @ (dense[1].weight * masks[0]).T + first.bias)  # pyright: ignore
     expected = hidden @ (dense[4].weight * masks[1]).T + last.bias  # pyright: ignore
     torch.testing.assert_close(model(images), expected)
+
+
+# Gradual
+
+
+def test_gradual_pruning_follows_the_cubic_schedule_in_its_fine_tuning(monkeypatch):
+    place = context()
+    model = trained("residual", place)
+    found: list[int] = []
+    original = pruning.tuned
+
+    def recorded(model: nn.Module, *args: Any, hook: pruning.Pruner, **options: Any) -> nn.Module:
+        before_step = hook.before_step
+
+        def counted(step: int, num_steps: int) -> None:
+            before_step(step, num_steps)
+            found.append(sum(int((~kept).sum()) for kept in hook.masks.kept()))
+
+        wrapped = SimpleNamespace(before_step=counted, settled=hook.settled, finish=hook.finish)
+        return original(model, *args, hook=wrapped, **options)  # pyright: ignore
+
+    monkeypatch.setattr(pruning, "tuned", recorded)
+    scheme = GradualPruning(0.8, epochs=2, begin=0.25, end=0.75, frequency=2)  # 12 steps
+    pruned = pruning.gradual(scheme, model, place)
+    size = sum(p.numel() for p in model.parameters() if p.dim() >= 2)
+    at = [0, 0, 0, 3, 3, 5, 5, 7, 7, 9, 9, 9]  # updates from step 3 on, every second one, and at 9
+    assert found == [size - num_kept(size, cubic_sparsity(t, 3, 9, 0.8)) for t in at]
+    assert sum(zeros(pruned).values()) == size - num_kept(size, 0.8)
+
+
+@pytest.mark.parametrize("structure", ["weight", "filter", "block"])
+@pytest.mark.parametrize("gradient", ["masked", "straight-through"])
+def test_gradual_pruning_reaches_the_share_and_keeps_modes(structure, gradient):
+    place = context()
+    model = trained("residual", place).train()
+    model.get_submodule("norm2").eval()
+    # Of 216 + 576 + 72 + 32 weights, 8 + 8 + 8 filters, and 2 x 7 + 2 x 18 + 2 x 3 + 1 x 2 tiles of 4 x 4.
+    scheme = GradualPruning(0.5, structure=structure, gradient=gradient, epochs=0.5, frequency=1)
+    pruned = pruning.gradual(scheme, model, place)
+    assert [module.training for module in pruned.modules()] == [module.training for module in model.modules()]
+    assert not any(parametrize.is_parametrized(module) for module in pruned.modules())
+    assert gone(pruned, structure) == {"weight": 448, "filter": 12, "block": 29}[structure]
+
+
+def gone(model: nn.Module, structure: str) -> int:
+    """Number of groups of weights of the small residual network that are zero."""
+    scheme = OneShotPruning(0.5, structure=structure)  # pyright: ignore
+    groups = pruning.ranking_of(scheme, model, context()).structures
+    return sum(int((group.sizes("max" if structure != "weight" else "l2") == 0).sum()) for group in groups)
+
+
+def test_gradual_pruning_without_epochs_is_one_shot_pruning():
+    place = context()
+    model = trained("mlp", place)
+    one, other = OneShotPruning(0.7, epochs=0), GradualPruning(0.7, epochs=0)
+    a, b = pruning.one_shot(one, model, place), pruning.gradual(other, model, place)
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_a_checkpoint_from_before_the_end_is_pruned_to_the_share():
+    place = context()
+    place = replace(place, recipe=replace(place.recipe, validation=0.25, checkpoint="validation"))
+    pruned = pruning.gradual(GradualPruning(0.8, end=1.0, frequency=1), trained("residual", place), place)
+    assert sum(zeros(pruned).values()) == 896 - num_kept(896, 0.8)
+
+
+# Iterative
+
+
+def test_geometric_sparsities_remove_the_same_share_of_what_is_left():
+    # 1 - .512^(1/3) = .2: Frankle & Carbin's 20 % a round
+    found = [geometric_sparsity(number, 3, 0.488) for number in (1, 2, 3)]
+    assert found == pytest.approx([0.2, 0.36, 0.488])
+    assert found[-1] == 0.488
+    assert geometric_sparsity(1, 1, 0.9) == 0.9
+    assert [geometric_sparsity(number, 2, 0.0) for number in (1, 2)] == [0, 0]
+
+
+@pytest.mark.parametrize("structure", ["weight", "filter"])
+def test_one_round_of_fine_tuning_is_one_shot_pruning_bit_for_bit(structure):
+    place = context()
+    model = trained("residual", place)
+    one = pruning.one_shot(OneShotPruning(0.6, structure=structure), model, place)
+    rounds = pruning.iterative(IterativePruning(0.6, structure=structure, rounds=1), model, place)
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), rounds.state_dict().values(), strict=True))
+
+
+def test_rounds_train_with_streams_of_their_own():
+    place = context()
+    names: list[str] = []
+
+    def rng(name: str) -> np.random.Generator:
+        names.append(name)
+        return place.rng(name)
+
+    scheme = IterativePruning(0.5, rounds=3, epochs=0.2)
+    pruning.iterative(scheme, mlp(), replace(place, rng=rng))
+    assert [name for name in names if "order" in name] == [
+        "fine-tune/order",
+        "fine-tune-2/order",
+        "fine-tune-3/order",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["one-shot", "gradual", "iterative"])
+def test_alignment_losses_change_what_is_learned_and_not_how_much_is_pruned(kind):
+    place = context()
+    model = trained("residual", place)
+    found = []
+    for align in (None, Align(("distillation", "features"))):
+        common: dict[str, Any] = {"structure": "filter", "scope": "layer", "align": align}
+        if kind == "one-shot":
+            found.append(pruning.one_shot(OneShotPruning(0.5, **common), model, place))
+        elif kind == "gradual":
+            found.append(pruning.gradual(GradualPruning(0.5, frequency=2, **common), model, place))
+        else:
+            found.append(pruning.iterative(IterativePruning(0.5, rounds=2, epochs=0.5, **common), model, place))
+    assert [gone(pruned, "filter") for pruned in found] == [12, 12]
+    assert not torch.equal(found[0].get_parameter("head.weight"), found[1].get_parameter("head.weight"))
+
+
+# The values
+
+
+def test_keys_of_stored_trials_do_not_change():
+    """A changed key orphans every published trial. Written down before structures were added."""
+    recipe = Recipe("digits", "cnn", epochs=2, learning_rate=0.05)
+    keys = {
+        MagnitudePruning(0.7, frequency=3): "d58dec9d7b0ca0f4",
+        OneShotPruning(0.9): "bb47c7d89ada0ecb",
+        OneShotPruning(0.5, scope="layer", epochs=2): "b10293eefb61a32c",
+        OneShotPruning(0.9, "layer", epochs=0): "5d672c714e2c969d",
+    }
+    assert {scheme: Trial(recipe, scheme).key for scheme in keys} == keys
+
+
+@pytest.mark.parametrize("cls", [OneShotPruning, GradualPruning, IterativePruning])
+def test_pruning_comes_back_from_plain_data(cls):
+    scheme = cls(0.5, structure="filter", criterion="l1", physical=True, target="flops", align=Align(("logits",)))
+    assert fields.build(cls, {k: v for k, v in to_dict(scheme).items() if k != "kind"}, "scheme") == scheme
+    assert scheme.label.startswith(f"{cls.kind}(sparsity=0.5, structure=filter, criterion=l1, physical=True")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: OneShotPruning(1.0), r"Expected `sparsity` in \[0, 1\), but got 1.0"),
+        (lambda: GradualPruning(0.5, begin=0.8, end=0.2), r"Expected `begin, end` with 0 <= begin <= end <= 1"),
+        (lambda: GradualPruning(0.5, frequency=0), r"Expected `frequency` >= 1, but got 0"),
+        (lambda: GradualPruning(0.5, gradient="none"), r"Expected `gradient` to be one of .*but got 'none'"),  # pyright: ignore
+        (lambda: IterativePruning(0.5, rounds=0), r"Expected `rounds` >= 1, but got 0"),
+        (lambda: IterativePruning(0.5, rewind="start"), r"Expected `rewind` to be one of .*but got 'start'"),  # pyright: ignore
+    ],
+)
+def test_wrong_values_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from remnant.schemes import SCHEMES, Compose, MagnitudePruning, OneShotPruning, StaticInt8, parse_align
+from remnant.schemes import Compose, LearningCompression, OneShotPruning, Restored, StaticInt8, parse_align
 from remnant.schemes.parsing import parse_scheme
 from tests.lab.test_scheme_contracts import EXAMPLES
 
@@ -25,6 +25,17 @@ def test_spaces_hyphens_and_true_and_false_are_understood():
 def test_what_is_left_out_can_be_assumed():
     assert parse_scheme("one-shot-pruning", assumed={"sparsity": 0.5, "flops": 0.1}) == OneShotPruning(0.5)
     assert parse_scheme("one-shot-pruning(sparsity=0.7)", assumed={"sparsity": 0.5}) == OneShotPruning(0.7)
+
+
+def test_lists_are_joined_with_slashes_and_schemes_may_hold_schemes():
+    inner = Compose((OneShotPruning(0.9, epochs=0), StaticInt8()))
+    scheme = LearningCompression(inner, epochs=3)
+    assert (
+        scheme.label
+        == "learning-compression(scheme=(one-shot-pruning(sparsity=0.9, epochs=0) + static-int8), epochs=3)"
+    )
+    assert parse_scheme(scheme.label) == scheme
+    assert parse_scheme("restored(layers=0.conv/2)") == Restored(("0.conv", "2"))
 
 
 def test_an_alignment_may_hold_plus_signs():
@@ -50,8 +61,3 @@ def test_an_alignment_may_hold_plus_signs():
 def test_mistakes_say_what_was_expected(text, message):
     with pytest.raises(ValueError, match=message):
         parse_scheme(text)
-
-
-def test_every_kind_has_an_example():
-    assert {type(parse_scheme(scheme.label)) for scheme in EXAMPLES} == set(SCHEMES.values())
-    assert MagnitudePruning(0.5) == parse_scheme("magnitude-pruning(sparsity=0.5)")

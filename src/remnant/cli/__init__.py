@@ -8,6 +8,7 @@ import tyro
 from rich.markup import escape
 
 from remnant.cli.comparing import compare
+from remnant.cli.compressing import compress
 from remnant.cli.data_audit import audit as audit_data
 from remnant.cli.data_audit import fit as fit_data
 from remnant.cli.data_sets import decode, encode, select
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "probe": probe,
     "audit": audit,
     "compare": compare,
+    "compress": compress,
     "gate": gate,
     "verify": verify,
     "data encode": encode,
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             commands = {name: command for name, command in COMMANDS.items() if " " not in name}
             _run(words, commands | {name: _stub(GROUPS[name]) for name in GROUPS}, "remnant", _DESCRIPTION)
     except KeyboardInterrupt:
-        stores = bool(words) and words[0] in ("run", "probe", "demo")
+        stores = bool(words) and words[0] in ("run", "probe", "demo", "compress")
         rest = " Finished trials are stored; the same command continues where it stopped." if stores else ""
         errors.print(f"Interrupted.{rest}")
         raise SystemExit(130) from None
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from error
 
 
-_DESCRIPTION = "Shows what a compressed neural network forgot, and finds out why."
+_DESCRIPTION = "Shows what a compressed neural network forgot, finds out why, and compresses without forgetting."
 
 
 def _run(words: list[str], commands: dict[str, Callable[..., None]], prog: str, description: str) -> None:

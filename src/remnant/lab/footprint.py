@@ -78,7 +78,8 @@ def encodings(parameters: list[nn.Parameter]) -> dict[str, int]:
 
 
 def _nonzeros(values: Tensor) -> int:
-    return int(values.count_nonzero())
+    plain = type(values) in (Tensor, nn.Parameter)  # others, such as torchao's, hold codes and scales
+    return int((values if plain else values.dequantize()).count_nonzero())
 
 
 def _inputs(model: nn.Module, number: int, input_shape: tuple[int, ...]) -> Tensor:

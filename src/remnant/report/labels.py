@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from remnant.registry import names
 from remnant.schemes import SCHEMES
+from remnant.schemes.parsing import pieces
 
 _WORDS = {
     "auc": "AUC",
@@ -43,7 +44,7 @@ def scheme_name(label: str) -> str:
     """
     if not _is_scheme(label):
         return label
-    parts = [", ".join([kind, *settings]) for kind, settings in map(_parts, label.split(" + "))]
+    parts = [", ".join([kind, *settings]) for kind, settings in map(_parts, _chain(label))]
     return ", then ".join([_capital(parts[0]), *parts[1:]])
 
 
@@ -55,7 +56,7 @@ def scheme_phrase(label: str) -> str:
     if not _is_scheme(label):
         return label
     phrases = []
-    for kind, settings in map(_parts, label.split(" + ")):
+    for kind, settings in map(_parts, _chain(label)):
         sparsity = [f"at {setting}" for setting in settings if setting.startswith("sparsity ")]
         others = [setting for setting in settings if not setting.startswith("sparsity ")]
         phrases.append(" ".join([kind, *sparsity, *([f"with {' and '.join(others)}"] if others else [])]))
@@ -90,16 +91,23 @@ def _is_scheme(label: str) -> bool:
     """The label is that of a scheme, known by its kind or its settings, not a name that a user gave to a model."""
     known = {"dense", *names("scheme", SCHEMES)}
     return all(
-        part.strip() in known or re.fullmatch(r"[\w-]+\(\w+=.*\)", part.strip(), re.DOTALL)
-        for part in label.split(" + ")
+        part.strip() in known or re.fullmatch(r"[\w-]+\(\w+=.*\)", part.strip(), re.DOTALL) for part in _chain(label)
     )
+
+
+def _chain(label: str) -> list[str]:
+    """The schemes of a label, one after another; names with parentheses that do not match stay whole."""
+    try:
+        return pieces(label, "+")
+    except ValueError:
+        return [label]
 
 
 def _parts(label: str) -> tuple[str, list[str]]:
     """Kind and settings of one scheme in words."""
     kind, _, inner = label.strip().partition("(")
-    given = inner.removesuffix(")").split(", ") if inner else []
-    settings = [_setting(setting) for setting in given if not setting.startswith("selection=")]
+    given = pieces(inner.removesuffix(")"), ",") if inner else []
+    settings = [_setting(setting.strip()) for setting in given if not setting.strip().startswith("selection=")]
     words = kind.replace("-", " ").replace("_", " ").replace("one shot", "one-shot")
     return words, settings
 
@@ -115,4 +123,6 @@ def _setting(setting: str) -> str:
         return name
     if value in ("True", "False"):
         return name if value == "True" else f"not {name}"
+    if value.startswith("(") and _is_scheme(value[1:-1]):
+        return f"{name} ({scheme_name(value[1:-1]).lower()})"
     return f"{name} {value}"

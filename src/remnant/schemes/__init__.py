@@ -6,8 +6,14 @@ from remnant.fields import build
 from remnant.registry import find
 from remnant.schemes.alignment import Align, parse_align
 from remnant.schemes.composition import Compose
-from remnant.schemes.pruning import MagnitudePruning, OneShotPruning
-from remnant.schemes.quantization import DynamicInt8, Float16, StaticInt8
+from remnant.schemes.distillation import Distillation
+from remnant.schemes.group_sparsity import GroupSparsity
+from remnant.schemes.layerwise import LayerwisePruning
+from remnant.schemes.learning_compression import LearningCompression
+from remnant.schemes.low_rank import LowRank
+from remnant.schemes.pruning import GradualPruning, IterativePruning, MagnitudePruning, OneShotPruning
+from remnant.schemes.quantization import DynamicInt8, Float16, QuantizationAwareTraining, StaticInt8, WeightOnly
+from remnant.schemes.restored import Restored
 from remnant.schemes.scheme import Dense, Scheme, TunedScheme, trains
 from remnant.schemes.selected_data import SelectedData
 
@@ -15,15 +21,25 @@ __all__ = [
     "Align",
     "Compose",
     "Dense",
+    "Distillation",
     "DynamicInt8",
     "Float16",
+    "GradualPruning",
+    "GroupSparsity",
+    "IterativePruning",
+    "LayerwisePruning",
+    "LearningCompression",
+    "LowRank",
     "MagnitudePruning",
     "OneShotPruning",
+    "QuantizationAwareTraining",
+    "Restored",
     "SCHEMES",
     "Scheme",
     "SelectedData",
     "StaticInt8",
     "TunedScheme",
+    "WeightOnly",
     "parse_align",
     "scheme_from_dict",
     "trains",
@@ -31,8 +47,12 @@ __all__ = [
 
 SCHEMES: dict[str, type[Scheme]] = {
     scheme.kind: scheme
-    for scheme in (Dense, MagnitudePruning, OneShotPruning, Float16, DynamicInt8, StaticInt8, SelectedData, Compose)
-}
+    for scheme in (
+        Dense, MagnitudePruning, OneShotPruning, GradualPruning, IterativePruning, LayerwisePruning, GroupSparsity,
+        LowRank, Distillation, LearningCompression, Float16, DynamicInt8, StaticInt8, WeightOnly,
+        QuantizationAwareTraining, Restored, SelectedData, Compose,
+    )
+}  # fmt: skip
 
 
 def scheme_from_dict(data: Any, where: str = "scheme") -> Scheme:

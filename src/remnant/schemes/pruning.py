@@ -149,5 +149,5 @@ class IterativePruning(PostTrainingPruning):
         check_choice(self, "rewind")
         check(self.rounds >= 1, "rounds", ">= 1", self.rounds)
         if self.rewind != "none":
-            usual = TunedScheme.learning_rate
-            check(self.learning_rate == usual, "learning_rate", "as it is: rewinding takes the recipe's", self.learning_rate)
+            given = self.learning_rate
+            check(given == TunedScheme.learning_rate, "learning_rate", "as it is: rewinding takes the recipe's", given)

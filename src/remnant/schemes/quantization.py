@@ -1,6 +1,6 @@
 """Quantization of weights and activations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from remnant.fields import check, check_choice
@@ -56,6 +56,8 @@ class QuantizationAwareTraining(TunedScheme):
     """Number of training examples, from the first on, that set the activation ranges at the start."""
     observed: float = 0.5
     """Share of the training, from its start, in which activation ranges follow a moving average; then they stay."""
+    learning_rate: float = field(default=0.001, kw_only=True)
+    """Highest learning rate of the fine-tuning. Without the batch norms, which are folded, rates of 0.01 diverge."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

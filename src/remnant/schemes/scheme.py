@@ -80,4 +80,8 @@ def _own_first(scheme: Scheme) -> dict[str, Any]:
 
 
 def _printed(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return "/".join(str(_printed(item)) for item in value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return f"({value.label})" if isinstance(value, Scheme) else value

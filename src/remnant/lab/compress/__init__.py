@@ -9,20 +9,42 @@ from functools import singledispatch
 
 from torch import nn
 
-from remnant.lab.compress import pruning, quantization
+from remnant.lab.compress import (
+    distillation,
+    group_sparsity,
+    layerwise,
+    learning_compression,
+    low_rank,
+    pruning,
+    qat,
+    quantization,
+    restored,
+    weight_only,
+)
 from remnant.lab.compress.context import Context
 from remnant.lab.compress.restoring import restore
 from remnant.lab.train import Hook
 from remnant.schemes import (
+    SCHEMES,
     Compose,
     Dense,
+    Distillation,
     DynamicInt8,
     Float16,
+    GradualPruning,
+    GroupSparsity,
+    IterativePruning,
+    LayerwisePruning,
+    LearningCompression,
+    LowRank,
     MagnitudePruning,
     OneShotPruning,
+    QuantizationAwareTraining,
+    Restored,
     Scheme,
     SelectedData,
     StaticInt8,
+    WeightOnly,
 )
 
 __all__ = ["Context", "Hook", "compress", "restore", "take_part"]
@@ -86,8 +108,9 @@ def _chain(scheme: Compose, model: nn.Module, context: Context) -> nn.Module:
     return model
 
 
-for _stays_out in (Dense, OneShotPruning, Float16, DynamicInt8, StaticInt8, SelectedData):
-    take_part.register(_stays_out, _stay_out)
+for _scheme in SCHEMES.values():
+    if _scheme not in (MagnitudePruning, Compose):
+        take_part.register(_scheme, _stay_out)
 take_part.register(MagnitudePruning, pruning.magnitude)
 take_part.register(Compose, _take_first_part)
 
@@ -95,7 +118,25 @@ compress.register(Dense, _copy)
 compress.register(SelectedData, _copy)
 compress.register(MagnitudePruning, pruning.copy_pruned)
 compress.register(OneShotPruning, pruning.one_shot)
+compress.register(GradualPruning, pruning.gradual)
+compress.register(IterativePruning, pruning.iterative)
+compress.register(LayerwisePruning, layerwise.layerwise)
+compress.register(GroupSparsity, group_sparsity.group_sparsity)
+compress.register(LowRank, low_rank.low_rank)
+compress.register(Distillation, distillation.distilled)
+compress.register(LearningCompression, learning_compression.learning_compression)
 compress.register(Float16, quantization.float16)
 compress.register(DynamicInt8, quantization.dynamic_int8)
 compress.register(StaticInt8, quantization.static_int8)
+compress.register(WeightOnly, weight_only.weight_only)
+compress.register(QuantizationAwareTraining, qat.quantization_aware)
+compress.register(Restored, restored.restored)
 compress.register(Compose, _chain)
+
+restore.register(GroupSparsity, group_sparsity.restore_group_sparsity)
+restore.register(LowRank, low_rank.restore_low_rank)
+restore.register(Float16, quantization.restored_float16)
+restore.register(DynamicInt8, quantization.restored_dynamic)
+restore.register(StaticInt8, quantization.restored_static)
+restore.register(WeightOnly, weight_only.restored)
+restore.register(QuantizationAwareTraining, qat.restored)

@@ -1,21 +1,22 @@
-"""Magnitude pruning: during training on a cubic schedule, or at once after it.
-
-The weights of linear and convolution layers are pruned; biases and norms are not.
-"""
+"""Magnitude pruning: during training on a cubic schedule, or of a trained model at once, gradually or in rounds."""
 
 import copy
 from dataclasses import dataclass
-from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from remnant.lab.compress import rewinding, structures, thinning
 from remnant.lab.compress.context import Context
 from remnant.lab.compress.layers import Layer, check_finite, named_layers
+from remnant.lab.compress.masks import Masks, masked
 from remnant.lab.compress.quantization import QuantizedLayer
+from remnant.lab.compress.restoring import restore
+from remnant.lab.compress.structures import Ranking
 from remnant.lab.compress.tuning import tuned, with_modes_of
+from remnant.lab.compress.wiring import examples_of, wiring
 from remnant.schemes import MagnitudePruning, OneShotPruning
+from remnant.schemes.pruning import GradualPruning, IterativePruning, PostTrainingPruning
 
 
 def cubic_sparsity(step: float, begin: float, end: float, final: float, initial: float = 0.0) -> float:
@@ -34,43 +35,24 @@ def cubic_sparsity(step: float, begin: float, end: float, final: float, initial:
     return final + (initial - final) * (1 - (step - begin) / (end - begin)) ** 3
 
 
-def num_kept(size: int, sparsity: float) -> int:
-    """Number of weights of a tensor that stay: round(size (1 - sparsity)), at least 1."""
-    return max(1, round(size * (1 - sparsity)))
+def geometric_sparsity(number: int, rounds: int, final: float) -> float:
+    """Sparsity after round `number` (from 1) of `rounds`: 1 - (1 - final)^(number / rounds), `final` after the last.
 
+    Every round removes the same share of what the one before left.
 
-def largest_magnitudes(weights: list[Tensor], sparsity: float) -> list[Tensor]:
-    """Masks, True on the `num_kept` weights of largest magnitude of all tensors together.
-
-    Of equal magnitudes at the threshold the first ones stay (order of the list, then row by row), so
-    that exactly as many are kept as declared. Zhu & Gupta keep all ties, which misses the sparsity
-    where many weights are equal, such as zeros of an earlier pruning.
-
-    Raises
-    ------
-    ValueError
-        If a weight is NaN.
+    References
+    ----------
+    renda2020comparing, section 2
     """
-    magnitudes = torch.cat([weight.detach().abs().flatten() for weight in weights])
-    kept = num_kept(len(magnitudes), sparsity)
-    if magnitudes.isnan().any():
-        raise ValueError("Expected weights to prune, but some are NaN: the training diverged. Lower `learning_rate`.")
-    if kept == len(magnitudes):
-        return [torch.ones_like(weight, dtype=torch.bool) for weight in weights]
-    threshold = magnitudes.kthvalue(len(magnitudes) - kept + 1).values
-    mask = magnitudes > threshold
-    ties = (magnitudes == threshold).nonzero().squeeze(1)
-    mask[ties[: kept - int(mask.sum())]] = True
-    parts = mask.split([weight.numel() for weight in weights])
-    return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
+    return final if number == rounds else 1 - (1 - final) ** (number / rounds)
 
 
 @dataclass(frozen=True)
 class Pruner:
     """Prunes layers while they train; see `magnitude`."""
 
-    scheme: MagnitudePruning
-    layers: dict[str, Layer]
+    scheme: MagnitudePruning | GradualPruning
+    masks: Masks
 
     def before_step(self, step: int, num_steps: int) -> None:
         """Update the masks every `frequency` steps from `begin` on, and last at `end`."""
@@ -84,35 +66,25 @@ class Pruner:
 
     def finish(self) -> None:
         """Leave ordinary layers with the declared sparsity. A second call changes nothing."""
-        if not all(parametrize.is_parametrized(layer, "weight") for layer in self.layers.values()):
-            return
-        weights = [_raw(layer) for layer in self.layers.values()]
-        kept = sum(int(_mask(layer).mask.sum()) for layer in self.layers.values())
         # Fewer steps than the schedule has, or a checkpoint from before its end, leave too many.
-        if kept > sum(self._declared(part) for part in self._scopes(weights)):
+        if not self.masks.final and not self._reached():
             self._prune(self.scheme.sparsity)
-        for layer in self.layers.values():
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        self.masks.finish()
 
     def _span(self, num_steps: int) -> tuple[int, int]:
         """Steps of the first and the last update."""
         last = num_steps - 1
         return min(round(self.scheme.begin * num_steps), last), min(round(self.scheme.end * num_steps), last)
 
-    def _scopes(self, weights: list[Tensor]) -> list[list[Tensor]]:
-        """Groups of tensors that share a threshold."""
-        return [weights] if self.scheme.scope == "global" else [[weight] for weight in weights]
+    def _reached(self) -> bool:
+        ranking, kept = self.masks.ranking, self.masks.kept()
+        if ranking.uses is not None:
+            return ranking.flops_removed(kept) >= self.scheme.sparsity
+        return sum(int(part.sum()) for part in kept) <= ranking.num_groups(self.scheme.sparsity)
 
-    def _declared(self, weights: list[Tensor]) -> int:
-        return num_kept(sum(weight.numel() for weight in weights), self.scheme.sparsity)
-
-    def _prune(self, sparsity: float) -> None:
+    def _prune(self, share: float) -> None:
         """Set the masks from the magnitudes of the raw weights, pruned ones among them: they can come back."""
-        layers = list(self.layers.values())
-        weights = [_raw(layer) for layer in layers]
-        masks = [mask for scope in self._scopes(weights) for mask in largest_magnitudes(scope, sparsity)]
-        for layer, mask in zip(layers, masks, strict=True):
-            _mask(layer).mask.copy_(mask)
+        self.masks.set(self.masks.ranking.kept(share))
 
 
 def magnitude(scheme: MagnitudePruning, model: nn.Module) -> Pruner:
@@ -135,11 +107,8 @@ def magnitude(scheme: MagnitudePruning, model: nn.Module) -> Pruner:
     ----------
     zhu2017prune, section 3; hooker2019what, appendix B
     """
-    layers = _prunable(model)
-    for layer in layers.values():
-        mask = _Mask(torch.ones_like(layer.weight, dtype=torch.bool), scheme.gradient)
-        parametrize.register_parametrization(layer, "weight", mask)
-    return Pruner(scheme, layers)
+    ranking = Ranking(structures.weights(_prunable(model)), scheme.scope, in_each=False)
+    return Pruner(scheme, masked(ranking, scheme.gradient))
 
 
 def copy_pruned(scheme: MagnitudePruning, model: nn.Module, context: Context) -> nn.Module:
@@ -161,34 +130,128 @@ def copy_pruned(scheme: MagnitudePruning, model: nn.Module, context: Context) ->
 
 
 def one_shot(scheme: OneShotPruning, model: nn.Module, context: Context) -> nn.Module:
-    """A copy with the smallest weights at zero, fine-tuned for `epochs` with the masks held.
+    """A copy with the smallest groups of weights at zero, fine-tuned for `epochs` with the masks held.
 
     The fine-tuning follows the recipe of the training (schedule, augmentation, held-out examples, ...)
-    from the scheme's learning rate, with random streams of its own.
+    from the scheme's learning rate, with random streams of its own. With `physical` it is the smaller
+    model that is fine-tuned, which is faster, unless its features are compared with those of the reference:
+    then masks keep their number until the end.
+
+    Raises
+    ------
+    ValueError
+        If the model has nothing to prune, NaN or infinite weights, or is quantized or parametrized already.
+    """
+    pruned = copy.deepcopy(model)
+    ranking = ranking_of(scheme, pruned, context)
+    masks = masked(ranking)
+    masks.set(ranking.kept(scheme.sparsity))
+    reference = context.reference or model
+    if scheme.physical and not (scheme.align and "features" in scheme.align.terms):
+        masks.finish()
+        thinning.thin(ranking.structures, masks.final)
+        return with_modes_of(tuned(pruned, scheme, reference, context), model)
+    tuned(pruned, scheme, reference, context, hook=masks)
+    return _finished(scheme, pruned, model, masks)
+
+
+def gradual(scheme: GradualPruning, model: nn.Module, context: Context) -> nn.Module:
+    """A copy that was fine-tuned for `epochs` while more and more of its groups of weights went to zero.
+
+    As `magnitude`, but in the fine-tuning of a trained model. Without epochs all go at once.
+
+    Raises
+    ------
+    ValueError
+        As `one_shot`.
+
+    References
+    ----------
+    zhu2017prune, section 3
+    """
+    pruned = copy.deepcopy(model)
+    masks = masked(ranking_of(scheme, pruned, context), scheme.gradient)
+    tuned(pruned, scheme, context.reference or model, context, hook=Pruner(scheme, masks))
+    return _finished(scheme, pruned, model, masks)
+
+
+def iterative(scheme: IterativePruning, model: nn.Module, context: Context) -> nn.Module:
+    """A copy that was pruned and retrained in rounds.
+
+    A group that went stays away. The first round's random streams are those of `one_shot`, so that one round of
+    fine-tuning is the same.
+
+    Raises
+    ------
+    ValueError
+        As `one_shot`; and if the weights to rewind to cannot be remade, because the recipe has fewer epochs or
+        another architecture.
+
+    References
+    ----------
+    renda2020comparing, section 2; frankle2020linear, section 4
+    """
+    pruned = copy.deepcopy(model)
+    ranking = ranking_of(scheme, pruned, context)
+    span = None if scheme.rewind == "none" else rewinding.last_steps(scheme.epochs, context)
+    early = rewinding.early_weights(model, span[0], context) if span and scheme.rewind == "weights" else None
+    masks = masked(ranking)
+    for number in range(1, scheme.rounds + 1):
+        masks = masked(ranking) if number > 1 else masks
+        kept = ranking.kept(geometric_sparsity(number, scheme.rounds, scheme.sparsity))
+        if early is not None:
+            rewinding.rewind(pruned, early)
+        masks.set(kept)
+        stream = "fine-tune" if number == 1 else f"fine-tune-{number}"
+        recipe = None if span is None else context.recipe
+        reference = context.reference or model
+        tuned(pruned, scheme, reference, context, hook=masks, recipe=recipe, span=span, stream=stream)
+    return _finished(scheme, pruned, model, masks)
+
+
+def ranking_of(scheme: PostTrainingPruning, model: nn.Module, context: Context) -> Ranking:
+    """The groups of weights of `model` that a scheme ranks; the model is set to evaluation mode.
+
+    With `physical` what cannot be made smaller is added to `context.skipped`.
+
+    Raises
+    ------
+    ValueError
+        If the model has no such groups, NaN or infinite weights, or is quantized or parametrized already.
     """
     check_finite(model)
-    pruned = copy.deepcopy(model)
-    at_once = MagnitudePruning(scheme.sparsity, scope=scheme.scope, begin=0.0, end=0.0)
-    hook = magnitude(at_once, pruned)
-    tuned(pruned, scheme, context.reference or model, context, hook=hook)
+    layers = _prunable(model)
+    if scheme.structure == "weight":
+        return Ranking(structures.weights(layers), scheme.scope)
+    examples = examples_of(context.dataset.input_shape, model)
+    wires = wiring(model, examples)
+    if scheme.physical:
+        chosen = structures.output_layers(layers, scheme.structure, wires)
+        groups, skipped = thinning.coupled(model, examples, chosen, wires)
+        context.skipped.extend(skipped)
+    elif scheme.structure == "block":
+        groups = structures.blocks(layers, scheme.block_size)
+    else:
+        groups = structures.outputs(model, scheme.structure, wires)
+    return Ranking(groups, scheme.scope, scheme.criterion, uses=wires.uses if scheme.target == "flops" else None)
+
+
+def _finished(scheme: PostTrainingPruning, pruned: nn.Module, model: nn.Module, masks: Masks) -> nn.Module:
+    """The pruned model, smaller if asked for, in the modes of the given one."""
+    if scheme.physical:
+        thinning.thin(masks.ranking.structures, masks.final)
     return with_modes_of(pruned, model)
 
 
-class _Mask(nn.Module):
-    """The parametrization weight = raw weight where the mask is True, else 0."""
+def _restored(scheme: PostTrainingPruning, parent: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+    """The pruned model from its tensors, with layers of their sizes."""
+    model = thinning.shaped(copy.deepcopy(parent), state) if scheme.physical else copy.deepcopy(parent)
+    model.load_state_dict(state)
+    return model
 
-    mask: Tensor
 
-    def __init__(self, mask: Tensor, gradient: Literal["masked", "straight-through"]) -> None:
-        super().__init__()
-        self.gradient = gradient
-        self.register_buffer("mask", mask)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        if self.gradient == "masked":
-            return torch.where(self.mask, weight, 0.0)
-        # The difference is 0 and has the gradient of the weight.
-        return torch.where(self.mask, weight, weight - weight.detach())
+for _scheme in (OneShotPruning, GradualPruning, IterativePruning):
+    restore.register(_scheme, _restored)
 
 
 def _prunable(model: nn.Module) -> dict[str, Layer]:
@@ -204,11 +267,3 @@ def _prunable(model: nn.Module) -> dict[str, Layer]:
                 "Remove it first with torch.nn.utils.parametrize.remove_parametrizations."
             )
     return layers
-
-
-def _mask(layer: Layer) -> _Mask:
-    return layer.parametrizations["weight"][0]  # pyright: ignore
-
-
-def _raw(layer: Layer) -> Tensor:
-    return layer.parametrizations["weight"].original  # pyright: ignore

@@ -129,9 +129,7 @@ def restored_static(scheme: StaticInt8, parent: nn.Module, state: dict[str, Tens
     return rebuilt(parent, state, lambda layer: StaticLayer(layer, True, None, None))
 
 
-def rebuilt(
-    parent: nn.Module, state: dict[str, Tensor], make: Callable[[Layer], QuantizedLayer] | None
-) -> nn.Module:
+def rebuilt(parent: nn.Module, state: dict[str, Tensor], make: Callable[[Layer], QuantizedLayer] | None) -> nn.Module:
     """A copy of `parent` with layers made by `make` (None: as they are) that holds the tensors of `state`.
 
     Batch norms are folded if the names in `state` say that they were.

@@ -6,6 +6,7 @@ from typing import Any
 EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
+    "onnxscript": "onnx",
     "timm": "timm",
     "transformers": "hf",
     "datasets": "hf",

@@ -1,0 +1,1 @@
+"""Where compression lost answers: the layers of a reference and a compressed model, exchanged one by one."""
