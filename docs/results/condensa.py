@@ -106,7 +106,14 @@ def scheme_of(method: str, structure: Literal["weight", "filter"], sparsity: flo
         return pruned
     inner = OneShotPruning(sparsity, structure=structure, epochs=0)
     learned = LearningCompression(
-        inner, steps=9, mu_init=0.1, mu_multiplier=1.8, epochs=(1 - share) * epochs, learning_rate=RATE
+        inner,
+        steps=5,
+        mu_init=0.05,
+        mu_multiplier=3.0,
+        first=0.25,
+        decay=0.2,
+        epochs=(1 - share) * epochs,
+        learning_rate=RATE,
     )
     return Compose((learned, pruned)) if share or removed else learned
 

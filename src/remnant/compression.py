@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from remnant import analyses, execute, manifest, population, report, search
 from remnant.finding import Audit
@@ -14,9 +14,6 @@ from remnant.schemes.parsing import parse_scheme
 from remnant.search.axes import BOUNDS
 from remnant.store import Store
 from remnant.trial import Recipe, Trial, to_dict
-
-if TYPE_CHECKING:
-    from torch import nn
 
 FORMATS = ("safetensors", "pt2", "onnx")
 """Files that a compressed model can be written as."""
@@ -45,8 +42,8 @@ class Compression:
         pair = {"dense": replace(self.trial, scheme=Dense()), "compressed": self.trial}
         return {name: self.store.manifest(trial)["footprint"] for name, trial in pair.items()}
 
-    def model(self) -> "nn.Module":
-        """The compressed model, in evaluation mode; it takes normalized inputs."""
+    def model(self) -> Any:
+        """The compressed `torch.nn.Module`, in evaluation mode; it takes normalized inputs."""
         from remnant.lab.run import model_of
 
         return model_of(self.trial, self.store, self.root)

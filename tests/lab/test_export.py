@@ -18,6 +18,7 @@ from remnant.lab.compress.weight_only import restored, weight_only
 from remnant.lab.export import Normalization, measured, to_exported_program, to_onnx, to_safetensors
 from remnant.lab.foreign.exported_programs import open_exported
 from remnant.lab.foreign.onnx_files import open_onnx
+from remnant.lab.onnx_export import finished
 from remnant.lab.onnx_layers import INT4
 from remnant.lab.train import normalize, take
 from remnant.schemes import DynamicInt8, Float16, StaticInt8
@@ -92,9 +93,6 @@ def test_static_layers_run_on_integer_kernels_with_our_answers(tmp_path, onnx):
     assert not {"Conv", "Gemm", "Relu"} & set(operators)
     proto = onnx.load(path)
     assert "Relu" not in [node.op_type for node in proto.graph.node]  # codes of a ReLU's output are not negative
-    assert [node.op_type for node in proto.graph.node].count(
-        "QuantizeLinear"
-    ) == 3  # the second layer takes the first's
     kinds = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
     assert kinds["network.0.codes"] == onnx.TensorProto.INT8
     assert kinds["network.0.bias"] == onnx.TensorProto.INT32
@@ -109,6 +107,49 @@ def test_static_layers_run_on_integer_kernels_with_our_answers(tmp_path, onnx):
     assert speed["threads"] == 1
     assert 0 < speed["latency_1"] < 1
     assert 0 < speed["latency_32"] < 1
+
+
+Q, DQ = "QuantizeLinear", "DequantizeLinear"
+
+
+@pytest.mark.parametrize(
+    ("activation", "scale", "zero_point", "second", "left"),
+    [
+        ("Relu", 0.02, 0, 0.02, [Q, DQ]),
+        ("Relu", 0.02, 9, 0.02, [Q, DQ, "Relu", Q, DQ]),
+        ("Relu", 0.02, 0, 0.03, [Q, DQ, Q, DQ]),
+        ("Clip", 6 / 255, 0, 6 / 255, [Q, DQ]),
+        ("Clip", 0.03, 0, 0.03, [Q, DQ, "Clip", Q, DQ]),
+    ],
+)
+def test_what_integers_make_superfluous_is_dropped_and_nothing_else(activation, scale, zero_point, second, left, onnx):
+    import onnxruntime
+
+    helper, numbers = onnx.helper, onnx.numpy_helper.from_array
+    bounds = ["least", "most"] if activation == "Clip" else []
+    nodes = [
+        helper.make_node(Q, ["images", "s", "z"], ["a"]),
+        helper.make_node(DQ, ["a", "s", "z"], ["b"]),
+        helper.make_node(activation, ["b", *bounds], ["c"]),
+        helper.make_node(Q, ["c", "t", "z"], ["d"]),
+        helper.make_node(DQ, ["d", "t", "z"], ["logits"]),
+        helper.make_node("Neg", ["c"], ["nobody reads it"]),
+    ]
+    constants = {"s": np.float32(scale), "t": np.float32(second), "z": np.uint8(zero_point)}
+    constants |= {"least": np.float32(0), "most": np.float32(6)}
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n"]) for name in ("images", "logits")]
+    initializers = [numbers(np.asarray(value), name) for name, value in constants.items()]
+    model = helper.make_model(helper.make_graph(nodes, "graph", ends[:1], ends[1:], initializers))
+    model.ir_version, model.opset_import[0].version = 10, 21
+    before = model.SerializeToString()
+    proto = finished(model)
+    assert [node.op_type for node in proto.graph.node] == left
+    values = {"images": np.linspace(-3, 9, 1000, dtype=np.float32)}
+    found, expected = (
+        onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, values)[0]
+        for content in (proto.SerializeToString(), before)
+    )
+    np.testing.assert_array_equal(found, expected)
 
 
 KINDS = {

@@ -96,12 +96,12 @@ MUS = tuple(1.1**step for step in range(80))
 
 
 def test_sparse_least_squares_come_near_the_optimum_of_all_supports():
-    """The problem is not convex: L-C need not find the best support, but it does for most of 30 random problems.
+    """The problem is not convex: L-C need not find the best support, but it does for most of 20 random problems.
 
     The quadratic penalty does not: at a finite mu the weights that are kept are biased.
     """
     excess: dict[str, list[float]] = {"direct": [], "penalty": [], "lagrangian": []}
-    for seed in range(30):
+    for seed in range(20):
         problem = least_squares(seed)
         best = optimum(*problem, kept=3)
         excess["direct"].append(squares(*problem, solved(*problem, 3, ())) / best - 1)
@@ -195,7 +195,7 @@ def test_it_is_sparse_and_better_than_direct_compression(method):
     place = context()
     model = trained("residual", place)
     inner = OneShotPruning(0.7, epochs=0)
-    scheme = LearningCompression(inner, method=method, steps=10, mu_init=1.0, epochs=10, learning_rate=0.05)
+    scheme = LearningCompression(inner, method=method, steps=8, mu_init=1.0, epochs=8, learning_rate=0.05)
     direct = compress(inner, model, place)
     found = learning_compression(scheme, model, place)
     assert num_zeros(found) == num_zeros(direct) > 0
@@ -323,10 +323,15 @@ def test_alignment_terms_reach_the_l_steps():
 
 
 @pytest.mark.parametrize(
-    "inner",
-    [Float16(), DynamicInt8(per_channel=False), Compose((PRUNE, Float16())), Compose((PRUNE, DynamicInt8()))],
+    ("name", "inner"),
+    [
+        ("residual", Float16()),
+        ("mlp", DynamicInt8(per_channel=False)),
+        ("residual", DynamicInt8()),
+        ("mlp", Compose((PRUNE, Float16()))),
+        ("residual", Compose((PRUNE, DynamicInt8()))),
+    ],
 )
-@pytest.mark.parametrize("name", ["mlp", "residual"])
 def test_any_scheme_can_be_the_c_step(name, inner):
     place = context()
     model = trained(name, place)
@@ -423,7 +428,7 @@ def test_it_is_read_back_from_plain_data(monkeypatch):
     scheme = scheme_from_dict({"kind": "learning-compression", "scheme": inner, "align": {"terms": ["distillation"]}})
     assert scheme == LearningCompression(Compose((PRUNE, Float16())), align=Align(("distillation",)))
     assert scheme_from_dict(to_dict(scheme)) == scheme
-    assert scheme.label.startswith("learning-compression(scheme=(one-shot-pruning(sparsity=0.9, epochs=0.0) + float16)")
+    assert scheme.label.startswith(f"learning-compression(scheme=({scheme.scheme.label})")
 
 
 # Errors

@@ -35,6 +35,7 @@ ANALYSES: dict[str, str] = {
     "groups": "remnant.analyses.groups",
     "cost": "remnant.analyses.cost",
     "calibration": "remnant.analyses.calibration",
+    "layers": "remnant.analyses.layers",
     "features": "remnant.analyses.features",
     "attribution": "remnant.analyses.attribution",
     "boundary": "remnant.analyses.boundary",
@@ -48,7 +49,7 @@ ANALYSES: dict[str, str] = {
 """Name to module of each built-in analysis; imported when it is asked for."""
 
 STORE_ANALYSES = (
-    "mismatches", "why", "consequences", "exemplars", "classes", "groups", "cost", "calibration", "features",
+    "mismatches", "why", "consequences", "exemplars", "classes", "groups", "cost", "calibration", "layers", "features",
     "attribution", "boundary", "corruptions", "adversarial", "memorization", "influence", "long_tail", "membership",
     "generalization", "explanation", "footprint",
 )  # fmt: skip

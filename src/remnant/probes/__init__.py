@@ -10,6 +10,7 @@ __all__ = ["PROBES", "Probe", "from_dict", "probe_type", "settings", "to_dict", 
 
 PROBES: dict[str, str] = {
     "features": "remnant.probes.features:Features",
+    "layers": "remnant.probes.layers:Layers",
     "attribution": "remnant.probes.attribution:Attribution",
     "boundary": "remnant.probes.boundary:Boundary",
     "corruptions": "remnant.probes.corruptions:Corruptions",

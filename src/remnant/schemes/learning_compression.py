@@ -29,7 +29,7 @@ class LearningCompression(TunedScheme):
 
     References
     ----------
-    joseph2020condensa; carreira2018learning
+    joseph2020programmable; carreira2018learning
     """
 
     kind: ClassVar[str] = "learning-compression"

@@ -50,7 +50,7 @@ class PostTrainingPruning(TunedScheme):
 
     References
     ----------
-    li2017pruning; joseph2020condensa
+    li2017pruning; joseph2020programmable
     """
 
     sparsity: float

@@ -18,7 +18,8 @@ class InPlace(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         a = self.stem(images)
         b = self.norm(self.conv(a))
-        return self.head(functional.relu_(b + a).mean((2, 3)))
+        b += a
+        return self.head(functional.relu_(b).mean((2, 3)))
 
 
 class Attention(nn.Module):

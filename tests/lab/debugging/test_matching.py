@@ -176,5 +176,5 @@ def test_modules_called_before_a_layer_are_known():
     assert layer(pair, "stem.0").before == ()
     assert layer(pair, "conv").before == ("0.stem",)
     assert set(layer(pair, "head").before) == {"0.stem", "0.conv", "0.norm"}
-    assert pair.overwritten == {"0.stem.1"}
+    assert pair.overwritten == {"0.stem.1", "0.norm"}
     assert layer(matched(made("shared"), made("shared", 1), images(8)), "head").before == ("0.first",)

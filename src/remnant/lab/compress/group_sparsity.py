@@ -130,7 +130,9 @@ class ProximalSteps:
         """The factor of the penalty; if none is given, all steps together take a group of norm `limit` to zero."""
         if self.scheme.regularization is not None:
             return self.scheme.regularization
-        return length_to_zero(self.limit, self.scheme.regularizer) / sum(learning_rate(self.recipe, step, num_steps) for step in range(num_steps))
+        return length_to_zero(self.limit, self.scheme.regularizer) / sum(
+            learning_rate(self.recipe, step, num_steps) for step in range(num_steps)
+        )
 
     def _shrink(self) -> None:
         if self.rate * self.strength > 0:
