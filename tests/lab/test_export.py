@@ -117,7 +117,7 @@ Q, DQ = "QuantizeLinear", "DequantizeLinear"
     [
         ("Relu", 0.02, 0, 0.02, [Q, DQ]),
         ("Relu", 0.02, 9, 0.02, [Q, DQ, "Relu", Q, DQ]),
-        ("Relu", 0.02, 0, 0.03, [Q, DQ, Q, DQ]),
+        ("Relu", 0.02, 0, 0.03, [Q, DQ, "Relu", Q, DQ]),  # ONNX Runtime would merge the grids
         ("Clip", 6 / 255, 0, 6 / 255, [Q, DQ]),
         ("Clip", 0.03, 0, 0.03, [Q, DQ, "Clip", Q, DQ]),
     ],

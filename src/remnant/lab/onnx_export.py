@@ -61,6 +61,10 @@ def finished(proto: Any) -> Any:
             tensor.CopyFrom(helper.make_tensor(tensor.name, TensorProto.INT4, codes.shape, codes.flatten().tolist()))
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if not tensor.dims}
     results = {output.name for output in graph.output}
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
     made_by: dict[str, Any] = {}
     instead: dict[str, str] = {}
     dequantized: dict[tuple[str, ...], str] = {}
@@ -72,7 +76,7 @@ def finished(proto: Any) -> Any:
             # Once for all that read the numbers.
             same = dequantized.setdefault((*node.input, *map(str, node.attribute)), node.output[0])
         elif node.input and node.input[0] in made_by:
-            same = _same_as(node, made_by[node.input[0]], constants)
+            same = _same_as(node, made_by[node.input[0]], readers.get(node.output[0], []), constants)
         if same not in (None, node.output[0]) and node.output[0] not in results:
             instead[node.output[0]] = same
         made_by |= dict.fromkeys(node.output, node)
@@ -80,20 +84,26 @@ def finished(proto: Any) -> Any:
     return proto
 
 
-def _same_as(node: Any, source: Any, constants: dict[str, np.ndarray]) -> str | None:
+def _same_as(node: Any, source: Any, readers: list[Any], constants: dict[str, np.ndarray]) -> str | None:
     """What a node's output is equal to, if its input is of `source`, a DequantizeLinear of activations.
 
     A ReLU (or ReLU6) of numbers that are within its bounds leaves them; numbers of a grid have their codes on it.
+    ONNX Runtime merges two grids that meet, which changes numbers: a ReLU between different ones stays.
     """
     if source.op_type != "DequantizeLinear" or not all(name in constants for name in source.input[1:]):
         return None
     if len(source.input) < 3:
         return None
     scale, zero_point = (constants[name] for name in source.input[1:3])
+
+    def on_the_grid(quantizer: Any) -> bool:
+        own = [constants.get(name) for name in quantizer.input[1:3]]
+        return bool(own[0] == scale and own[1] == zero_point)
+
     if node.op_type == "QuantizeLinear":
-        own = [constants.get(name) for name in node.input[1:3]]
-        same = own[0] == scale and own[1] == zero_point
-        return source.input[0] if same else None
+        return source.input[0] if on_the_grid(node) else None
+    if any(reader.op_type == "QuantizeLinear" and not on_the_grid(reader) for reader in readers):
+        return None
     codes = np.iinfo(zero_point.dtype)
     low, high = (scale * (end - float(zero_point)) for end in (codes.min, codes.max))
     if node.op_type == "Relu":

@@ -90,7 +90,7 @@ def search_strength(
 
     References
     ----------
-    joseph2020programmable; joseph2020correctness, section II.A
+    joseph2020programmable; joseph2020correctness, section II
     """
     limits = budget if isinstance(budget, Budget) else Budget(budget)
     wanted = objective if isinstance(objective, Objective) else Objective(objective)
