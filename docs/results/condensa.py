@@ -31,9 +31,7 @@ from remnant.lab import footprint
 from remnant.lab.compress import Context, compress
 from remnant.lab.run import cached_dataset, model_of
 from remnant.lab.train import accuracy
-from remnant.schemes import Compose, Float16, OneShotPruning, Scheme
-from remnant.schemes.learning_compression import LearningCompression
-from remnant.schemes.pruning import GradualPruning
+from remnant.schemes import Compose, Float16, GradualPruning, LearningCompression, OneShotPruning, Scheme
 from remnant.stats.trial_intervals import mean_interval
 from remnant.store import MissingError, Store
 from remnant.trial import Recipe, Trial

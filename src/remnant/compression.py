@@ -58,7 +58,7 @@ def compress(
     align: str | Align | None = None,
     budget: str | None = None,
     objective: str = "memory",
-    method: search.Method = "dr-ucb",
+    method: search.Method = "bisection",
     samples: int = 10,
     seed: int = 0,
     refuse_skipped: bool = False,

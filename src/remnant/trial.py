@@ -62,7 +62,7 @@ class Recipe:
     validation: float = 0.0
     """Share of the training subset that is held out to choose a checkpoint."""
     weights: str | None = None
-    """Hash of the weights of a model that was trained elsewhere ("given:MODEL" as `architecture`): it is not trained."""
+    """Hash of the weights of a model trained elsewhere ("given:MODEL" as `architecture`), which is taken as it is."""
     mean: tuple[float, ...] = ()
     """Mean of each channel, for inputs in [0, 1]; empty for that of the data set."""
     std: tuple[float, ...] = ()

@@ -76,7 +76,7 @@ def test_the_wrong_number_of_sparsities_lists_the_layers():
 def test_parametrized_layers_are_named():
     model = built("mlp")
     nn.utils.parametrizations.weight_norm(model[1])  # pyright: ignore
-    with pytest.raises(ValueError, match=r"those of the layers \['1'\] are parametrized"):
+    with pytest.raises(ValueError, match=r"the weight of layer '1' is parametrized"):
         layerwise(LayerwisePruning((0.5,)), model, replace(context()))
 
 

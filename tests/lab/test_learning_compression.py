@@ -28,6 +28,7 @@ from remnant.schemes import (
     Dense,
     DynamicInt8,
     Float16,
+    LowRank,
     MagnitudePruning,
     OneShotPruning,
     scheme_from_dict,
@@ -330,6 +331,7 @@ def test_alignment_terms_reach_the_l_steps():
         ("residual", DynamicInt8()),
         ("mlp", Compose((PRUNE, Float16()))),
         ("residual", Compose((PRUNE, DynamicInt8()))),
+        ("residual", LowRank(energy=0.7, epochs=0)),
     ],
 )
 def test_any_scheme_can_be_the_c_step(name, inner):

@@ -46,7 +46,7 @@ def compress(
     objective: Annotated[
         str, arg(help='What to gain within the budget: "memory", "flops", "maximize throughput".')
     ] = "memory",
-    method: Annotated[Literal["dr-ucb", "bisection", "ei"], arg(help="How strengths are proposed.")] = "dr-ucb",
+    method: Annotated[Literal["dr-ucb", "bisection", "ei"], arg(help="How strengths are proposed.")] = "bisection",
     samples: Annotated[int, arg(help="Strengths that a search may try.")] = 10,
     seed: Annotated[int, arg(help="Of the random numbers, and of the dense model in a store.")] = 0,
     skipped: Annotated[

@@ -24,6 +24,7 @@ _WORDS = {
     "mcnemar": "McNemar",
     "pie": "PIE",
     "pies": "PIEs",
+    "snr": "SNR",
     "tost": "TOST",
 }
 _UNITS = {

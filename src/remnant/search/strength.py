@@ -29,7 +29,7 @@ def search_strength(
     recipe: Recipe,
     field: str = "sparsity",
     objective: str | Objective = "memory",
-    method: Method = "dr-ucb",
+    method: Method = "bisection",
     max_samples: int = 10,
     seeds: Iterable[int] = range(3),
     bounds: tuple[float, float] | None = None,
@@ -66,8 +66,9 @@ def search_strength(
     objective
         What is wanted, such as "memory", "maximize throughput"; see `Objective`.
     method
-        "dr-ucb" (Gaussian process, domain-restricted upper confidence bound; reconstructed), "ei" (constrained
-        expected improvement) or "bisection"; see `remnant.search.proposals.next_strength`.
+        "bisection", "dr-ucb" (Gaussian process, domain-restricted upper confidence bound; reconstructed) or "ei"
+        (constrained expected improvement). On simulated
+        curves the other two needed more samples and found no more; see `remnant.search.proposals.next_strength`.
     max_samples
         Samples of each phase at most.
     seeds

@@ -137,6 +137,15 @@ def test_batches_do_not_matter(name):
         np.testing.assert_allclose(getattr(one, field), getattr(two, field), rtol=1e-3, atol=1e-4)
 
 
+def test_changes_in_place_do_not_reach_what_is_kept():
+    """The residual connection is added in place to what the second norm gives."""
+    reference = made("in place")
+    _, found = effects(reference, made("in place", 1), images())
+    with torch.no_grad():
+        expected = reference.norm(reference.conv(reference.stem(images())))  # pyright: ignore
+    np.testing.assert_allclose(found.signal[1], expected.square().sum((1, 2, 3)), rtol=1e-4)
+
+
 def test_layers_that_cannot_be_exchanged_are_unknown():
     reference = made("plain")
     thin = copy.deepcopy(reference)

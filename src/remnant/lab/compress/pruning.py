@@ -107,7 +107,7 @@ def magnitude(scheme: MagnitudePruning, model: nn.Module) -> Pruner:
     ----------
     zhu2017prune, section 3; hooker2019what, appendix B
     """
-    ranking = Ranking(structures.weights(_prunable(model)), scheme.scope, in_each=False)
+    ranking = Ranking(structures.weights(prunable(model)), scheme.scope, in_each=False)
     return Pruner(scheme, masked(ranking, scheme.gradient))
 
 
@@ -220,7 +220,7 @@ def ranking_of(scheme: PostTrainingPruning, model: nn.Module, context: Context) 
         If the model has no such groups, NaN or infinite weights, or is quantized or parametrized already.
     """
     check_finite(model)
-    layers = _prunable(model)
+    layers = prunable(model)
     if scheme.structure == "weight":
         return Ranking(structures.weights(layers), scheme.scope)
     examples = examples_of(context.dataset.input_shape, model)
@@ -254,7 +254,14 @@ for _scheme in (OneShotPruning, GradualPruning, IterativePruning):
     restore.register(_scheme, _restored)
 
 
-def _prunable(model: nn.Module) -> dict[str, Layer]:
+def prunable(model: nn.Module) -> dict[str, Layer]:
+    """The layers of a model by name, checked to have plain float weights.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or weights are quantized or parametrized already.
+    """
     if any(isinstance(module, QuantizedLayer) for module in model.modules()):
         raise ValueError(
             "Expected a model that is not quantized, but it has quantized layers. Prune first, then quantize."
