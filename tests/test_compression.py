@@ -66,7 +66,7 @@ def test_the_archive_takes_pixels_and_answers_as_the_stored_model(done):
     digits = load("digits")
     program = torch.export.load(written["model.pt2"]).module()
     with torch.no_grad():
-        from_pixels = program(digits.test.images)
+        from_pixels = program(digits.test.images.float())
         expected = found.model()(normalize(digits, digits.test.images))
     assert (from_pixels.argmax(1) == expected.argmax(1)).float().mean() > 0.999
 

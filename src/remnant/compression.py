@@ -17,7 +17,7 @@ from remnant.trial import Recipe, Trial, to_dict
 
 FORMATS = ("safetensors", "pt2", "onnx")
 """Files that a compressed model can be written as."""
-QUESTIONS = ("mismatches", "equivalence", "classes", "groups", "cost", "calibration")
+QUESTIONS = ("mismatches", "equivalence", "slices", "groups", "cost", "calibration")
 """What the report of one compression asks; those that the data do not allow are left out."""
 
 
@@ -176,7 +176,7 @@ def describe(done: Compression) -> dict[str, Any]:
     }
     if done.search is not None:
         held_out = {
-            name: [value if math.isfinite(value) else None for value in (one.estimate, one.low, one.high)]
+            name: [_finite(value) for value in (one.estimate, one.low, one.high)]
             for name, one in done.search.held_out.items()
         }
         found["search"] = {
@@ -309,6 +309,11 @@ def _exported(done: Compression, out: Path, formats: Sequence[str]) -> dict[str,
             raise unknown("format", name, FORMATS)
         written[path.name] = path
     return written
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has neither infinity nor NaN."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _ancestors(trial: Trial) -> list[Trial]:

@@ -65,6 +65,7 @@ def test_the_overview_has_all_columns(simulated):
 
 def test_every_finding_has_its_question_and_picture(simulated, page):
     assert set(simulated.not_run) == {
+        "layers",
         "features",
         "attribution",
         "boundary",

@@ -65,7 +65,7 @@ def _caveats(found: list[Part]) -> tuple[str, ...]:
         "There is no baseline of other seeds: layers of models that were trained from other weights do not fit "
         "together. The null is a compression that changes nothing, for which all counts are exactly 0.",
         "What a layer loses alone and what restoring it brings back are answers to two questions. Where they disagree, "
-        "harm comes from layers together; `layers_cie_u_sum_ratio` says how far it adds up.",
+        "harm comes from layers together; the ratio of their sum to the whole says how far it adds up.",
         "Layers are named after looking at all of them: the worst of many looks worse than it is. Intervals do not "
         "account for that; look for layers that lead in every seed.",
     ]

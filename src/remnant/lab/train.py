@@ -92,7 +92,7 @@ def train(
     DivergedError
         If the loss becomes NaN or infinite.
     """
-    held_out, indices = _split(indices, recipe.validation, rng)
+    held_out, indices = split_held_out(indices, recipe.validation, rng)
     batch_size = min(recipe.batch_size, len(indices))
     num_steps, steps_per_epoch = course(recipe, len(indices))
     first, last = span or (0, num_steps)
@@ -253,8 +253,14 @@ class _Best:
             model.load_state_dict(self.state)
 
 
-def _split(indices: np.ndarray, share: float, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
-    """(held out, trained on)."""
+def split_held_out(indices: np.ndarray, share: float, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+    """Training examples in two parts at random, both ascending: a `share` that is held out, and those to train on.
+
+    Raises
+    ------
+    ValueError
+        If there are no examples, or one of the parts would be empty.
+    """
     if len(indices) == 0:
         raise ValueError("Expected at least 1 training example, but the training subset is empty.")
     if share == 0:

@@ -17,7 +17,7 @@ from remnant.lab.compress.layers import check_finite, named_layers
 from remnant.lab.compress.restoring import restore
 from remnant.lab.compress.tuning import tuned, with_modes_of
 from remnant.lab.data import Dataset, take
-from remnant.lab.train import _split, normalize
+from remnant.lab.train import normalize, split_held_out
 from remnant.schemes import Scheme
 from remnant.schemes.learning_compression import LearningCompression
 from remnant.trial import Recipe
@@ -189,12 +189,12 @@ def _held_out(scheme: LearningCompression, context: Context) -> tuple[np.ndarray
     """(examples to choose theta on, context in which training does not see them)."""
     if context.recipe.validation > 0:
         # `train` holds the same ones out again.
-        return _split(context.indices, context.recipe.validation, context.rng)[0], context
+        return split_held_out(context.indices, context.recipe.validation, context.rng)[0], context
 
     def rng(name: str) -> np.random.Generator:
         return context.rng(f"learning-compression/{name}")
 
-    held_out, indices = _split(context.indices, scheme.validation, rng)
+    held_out, indices = split_held_out(context.indices, scheme.validation, rng)
     return held_out, replace(context, indices=indices)
 
 
