@@ -64,10 +64,12 @@ def test_the_dense_model_is_the_users_with_its_own_weights(done, model):
 def test_the_archive_takes_pixels_and_answers_as_the_stored_model(done):
     found, written, _ = done
     digits = load("digits")
+    images = digits.test.images
+    assert isinstance(images, torch.Tensor)
     program = torch.export.load(written["model.pt2"]).module()
     with torch.no_grad():
-        from_pixels = program(digits.test.images.float())
-        expected = found.model()(normalize(digits, digits.test.images))
+        from_pixels = program(images.float())
+        expected = found.model()(normalize(digits, images))
     assert (from_pixels.argmax(1) == expected.argmax(1)).float().mean() > 0.999
 
 

@@ -190,7 +190,7 @@ def test_layers_that_cannot_be_exchanged_are_named():
 def test_examples_say_which_layer_brings_them_back():
     table = run(simulated(seeds=1)).tables["examples"]
     assert set(table["scheme"]) == {SCHEME}
-    assert (table["layers_that_bring_it_back"] == 1).all()
+    assert set(table["layers_that_bring_it_back"]) == {1}
     assert table["most_often"].value_counts().idxmax() == "body.conv"
 
 

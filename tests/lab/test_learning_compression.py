@@ -226,7 +226,7 @@ def test_test_examples_do_not_matter():
     place = context()
     model = trained("mlp", place)
     other = dataset()
-    wrong = replace(other, test=replace(other.test, labels=other.test.labels.flip(0), images=other.test.images * 0))
+    wrong = replace(other, test=replace(other.test, labels=other.test.labels.flip(0), images=other.test.images * 0))  # pyright: ignore
     for checkpoint in ("last", "test-selected"):
         recipe = replace(place.recipe, checkpoint=checkpoint)
         a = learning_compression(SHORT, model, replace(place, recipe=recipe))
@@ -364,13 +364,13 @@ def test_factors_stand_for_their_product():
     inputs = torch.randn(3, 5)
     weight = decompressed(rows)
     assert weight is not None
-    torch.testing.assert_close(rows(inputs), functional.linear(inputs, weight, rows[1].bias))
+    torch.testing.assert_close(rows(inputs), functional.linear(inputs, weight, rows[1].bias))  # pyright: ignore
     rows = nn.Sequential(
         nn.Conv2d(3, 2, 1, bias=False), nn.Conv2d(2, 4, 3, stride=2, padding=1, bias=False), nn.Conv2d(4, 5, 1)
     )
     images, weight = torch.randn(2, 3, 7, 7), decompressed(rows)
     assert weight is not None
-    expected = functional.conv2d(images, weight, rows[2].bias, stride=2, padding=1)
+    expected = functional.conv2d(images, weight, rows[2].bias, stride=2, padding=1)  # pyright: ignore
     torch.testing.assert_close(rows(images), expected)
     assert decompressed(nn.Sequential(nn.Linear(3, 3), nn.ReLU())) is None
     assert decompressed(nn.Sequential(nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3))) is None
@@ -430,7 +430,7 @@ def test_it_is_read_back_from_plain_data(monkeypatch):
     scheme = scheme_from_dict({"kind": "learning-compression", "scheme": inner, "align": {"terms": ["distillation"]}})
     assert scheme == LearningCompression(Compose((PRUNE, Float16())), align=Align(("distillation",)))
     assert scheme_from_dict(to_dict(scheme)) == scheme
-    assert scheme.label.startswith(f"learning-compression(scheme=({scheme.scheme.label})")
+    assert scheme.label.startswith(f"learning-compression(scheme=({scheme.scheme.label})")  # pyright: ignore
 
 
 # Errors

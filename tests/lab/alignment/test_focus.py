@@ -39,8 +39,7 @@ def test_strength_0_lets_all_count_the_same(kind):
 
 def test_the_class_that_loses_most_ends_with_the_largest_weight():
     chosen = WorstClass(1.0, 3)
-    for _ in range(500):
-        found = chosen.weights(COMPRESSED, REFERENCE, LABELS)
+    found = [chosen.weights(COMPRESSED, REFERENCE, LABELS) for _ in range(500)][-1]
     # Rates: class 0 loses one of two, class 1 its only one; the reference has class 2 wrong, so nothing can be lost.
     assert chosen.rates.tolist() == pytest.approx([0.5, 1.0, 0.0], abs=0.01)
     assert found[1] > found[0] > found[2]

@@ -58,7 +58,7 @@ def test_distillation_is_the_divergence_of_softened_probabilities_times_the_squa
     p = (made.reference.logits.double() / temperature).softmax(1)
     q = (made.own.logits.double() / temperature).softmax(1)
     slow = [
-        temperature**2 * sum(a * (a / b).log() for a, b in zip(x, y, strict=True)).item()
+        temperature**2 * float(sum(a * (a / b).log() for a, b in zip(x, y, strict=True)))
         for x, y in zip(p, q, strict=True)
     ]
     assert FUNCTIONS["distillation"](made).tolist() == pytest.approx(slow, rel=1e-3, abs=1e-5)
