@@ -1,14 +1,18 @@
-"""The table of losses in compression.md: mismatches of every scheme and their ratio to plain fine-tuning.
+"""The tables of losses in compression.md.
 
-python docs/results/alignment.py STORE [BASELINE]
+python docs/results/alignment.py STORE [BASELINE]    mismatches of every scheme, and their ratio to plain fine-tuning
+python docs/results/alignment.py report.json         the long tail, from an audit with `long_tail`
 """
 
+import json
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
+from remnant.finding import Audit
 from remnant.schemes import Dense
 from remnant.search.measures import examples
 from remnant.stats.agreement import top_class
@@ -31,8 +35,7 @@ def main(root: str, baseline: str = "") -> None:
                 ratio(base[:, 1], cie) if label != first else "1", ratio(base[:, 2], cie_u) if label != first else "1",
             ]
         )  # fmt: skip
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    print("\n".join("| " + " | ".join(line) + " |" for line in lines))
+    _print(rows)
 
 
 def counts(store: Store) -> dict[str, dict[int, tuple[float, int, int]]]:
@@ -55,14 +58,43 @@ def against(store: Store, dense: Trial, trial: Trial) -> tuple[float, int, int]:
 
 
 def ratio(base: np.ndarray, other: np.ndarray) -> str:
-    """Geometric mean over seeds of base / other, with a 95 % t interval of its logarithm (paired by seed)."""
-    logs = np.log(base / other)
-    if len(logs) < 2:
-        return f"{np.exp(logs.mean()):.2f}"
-    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
-    low, high = np.exp([logs.mean() - half, logs.mean() + half])
-    return f"{np.exp(logs.mean()):.2f} ({low:.2f} to {high:.2f})"
+    """Sum over seeds of base over that of other, with a 95 % jackknife interval of its logarithm (paired by seed)."""
+    whole, number = np.log(base.sum() / other.sum()), len(base)
+    if number < 2:
+        return f"{np.exp(whole):.2f}"
+    left_out = np.log((base.sum() - base) / (other.sum() - other))
+    error = np.sqrt((number - 1) * np.mean((left_out - left_out.mean()) ** 2))
+    half = stats.t.ppf(0.975, number - 1) * error
+    return f"{np.exp(whole):.2f} ({np.exp(whole - half):.2f} to {np.exp(whole + half):.2f})"
+
+
+def long_tail(path: str) -> None:
+    """Figures 4 and 6 of Dam et al. for every scheme of an audit: their t, and the calibrated test."""
+    audit = Audit.from_dict(json.loads(Path(path).read_text()))
+    found = audit.finding("long_tail")
+    assert found is not None
+    values: dict[str, dict[str, float]] = defaultdict(dict)
+    for claim in found.claims:
+        values[claim.subject][claim.quantity] = claim.estimate
+    rows = [["scheme", "t, as published", "its spread under the null", "p of t, calibrated", "AUC", "p", "q"]]
+    for scheme, one in values.items():
+        if "long_tail_t" in one:
+            names = (
+                "long_tail_t",
+                "long_tail_t_spread",
+                "long_tail_t_p",
+                "long_tail_auc",
+                "long_tail_p",
+                "long_tail_q",
+            )
+            rows.append([scheme, *(f"{one[name]:.2f}" for name in names)])
+    _print(rows)
+
+
+def _print(rows: list[list[str]]) -> None:
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    print("\n".join("| " + " | ".join(line) + " |" for line in lines))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    long_tail(sys.argv[1]) if sys.argv[1].endswith(".json") else main(*sys.argv[1:])

@@ -36,7 +36,7 @@ def most_likely_z(lost, gained, n, change):
         return -np.sum(observed[observed > 0] * np.log(np.maximum(shares[observed > 0], 1e-300)))
 
     low, high = max(0.0, -change), (1 - change) / 2
-    q = optimize.minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
+    q = optimize.minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x  # pyright: ignore
     return (gained - lost - n * change) / np.sqrt(n * (2 * q + change * (1 - change)))
 
 

@@ -120,7 +120,7 @@ def to_safetensors(model: nn.Module, path: str | Path, *, metadata: Mapping[str,
     ValueError
         If a tensor is of a kind of its own, such as those of torchao.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     for name, value in model.state_dict(keep_vars=True).items():
         if type(value) not in (Tensor, nn.Parameter, nn.Buffer):
@@ -138,8 +138,7 @@ def to_safetensors(model: nn.Module, path: str | Path, *, metadata: Mapping[str,
     parameters = {name for name, value in model.named_parameters() if value.dtype == torch.float32}
     if all(torch.equal(state[name].float(), state[name].half().float()) for name in parameters & set(state)):
         state |= {name: state[name].half() for name in parameters if state[name].dtype == torch.float32}
-    save_file(state, path, metadata=_described(model, None, metadata))
-    return Path(path)
+    return _written(path, save(state, metadata=_described(model, None, metadata)))
 
 
 def measured(path: str | Path, inputs: Tensor, *, threads: int = 1) -> dict[str, Any]:
