@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import xarray as xr
+
 from remnant import analyses, execute, manifest, population, report, search
 from remnant.finding import Audit
 from remnant.schemes import Align, Compose, Dense, Scheme, TunedScheme, parse_align
@@ -30,6 +33,8 @@ class Compression:
     store: Store
     audit: Audit
     """What compression changed, on the test examples."""
+    population: xr.Dataset
+    """Both models' answers, the dense one first; see `remnant.population.SCHEMA`."""
     search: search.SearchResult | None
     """How the strength was found; None if it was given."""
     skipped: tuple[str, ...]
@@ -124,7 +129,7 @@ def compress(
     execute.run(pair, shelf, engine="serial", root=root, progress=progress)
     people = population.load(shelf, pair)
     asked = [name for name in QUESTIONS if name in analyses.ANALYSES]
-    return Compression(trial, shelf, analyses.audit(people, asked), found, tuple(skipped), root)
+    return Compression(trial, shelf, analyses.audit(people, asked), people, found, tuple(skipped), root)
 
 
 def write(
@@ -147,8 +152,7 @@ def write(
         If a format is unknown, its extra is not installed, or torch cannot export the model.
     """
     out = Path(out)
-    people = population.load(done.store, [replace(done.trial, scheme=Dense()), done.trial])
-    shown = population.thumbnails(done.store, people) if pictures else None
+    shown = population.thumbnails(done.store, done.population) if pictures else None
     about = {**done.audit.about, "compression": describe(done)}
     audit = replace(done.audit, about=about)
     written = dict(report.write(audit, out, thumbnails=shown))
@@ -192,11 +196,8 @@ def describe(done: Compression) -> dict[str, Any]:
 
 def summary(done: Compression) -> dict[str, float]:
     """The main numbers of the audit on all test examples: accuracies, mismatches and harmful flips."""
-    import numpy as np
-
-    people = population.load(done.store, [replace(done.trial, scheme=Dense()), done.trial])
-    dense, compressed = population.predictions(people)
-    label = np.asarray(people["label"])
+    dense, compressed = population.predictions(done.population)
+    label = np.asarray(done.population["label"])
     right, still = dense == label, compressed == label
     return {
         "examples": float(len(label)),

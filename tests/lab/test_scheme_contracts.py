@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from remnant.lab.compress import Context, compress, take_part
+from remnant.lab.alignment import objective
+from remnant.lab.compress import Context, compress, take_part, tuning
 from remnant.schemes import (
     SCHEMES,
     Align,
@@ -34,6 +35,7 @@ from remnant.schemes import (
     Scheme,
     SelectedData,
     StaticInt8,
+    TunedScheme,
     WeightOnly,
 )
 from remnant.schemes.pruning import PostTrainingPruning
@@ -244,6 +246,27 @@ def test_compose_applies_its_parts_in_order(place, reference):
     one_by_one = compress(StaticInt8(), compress(OneShotPruning(0.5, epochs=0), model, place), place)
     images = evaluation_images(place)
     np.testing.assert_array_equal(answers(together, images), answers(one_by_one, images))
+
+
+@pytest.mark.parametrize(
+    "scheme", [s for s in EXAMPLES if isinstance(s, TunedScheme) and s.epochs > 0], ids=lambda scheme: scheme.label
+)
+def test_losses_look_at_the_reference_of_the_context_and_not_at_the_model_that_is_compressed(
+    scheme, place, reference, monkeypatch
+):
+    """In a composition these differ: the model may be pruned already."""
+    dense, seen = built("residual"), []
+    expected = {name: tensor.clone() for name, tensor in dense.state_dict().items()}
+
+    def watched(align, teacher, *rest, **options):
+        seen.append(teacher.state_dict())
+        return objective(align, teacher, *rest, **options)
+
+    monkeypatch.setattr(tuning, "objective", watched)
+    aligned = replace(scheme, align=Align(("logits",)))
+    compress(aligned, reference(Dense(), "residual"), replace(place, reference=dense))
+    assert seen
+    assert all(torch.equal(state[name], tensor) for state in seen for name, tensor in expected.items())
 
 
 def test_unregistered_schemes_are_named(place):

@@ -65,11 +65,11 @@ def group_sparsity(scheme: GroupSparsity, model: nn.Module, context: "Context") 
         sparse = replaced(sparse, {sparse.get_submodule(hinge.name): hinge.pair for hinge in hinges})
         phase = replace(scheme, epochs=scheme.epochs * scheme.sparsifying)
         hook = ProximalSteps(hinges, phase, tuning_recipe(context.recipe, phase), largest_of(hinges, removed))
-        sparse = tuned(sparse, phase, model, context, hook=hook, stream="sparsify")
+        sparse = tuned(sparse, phase, context.reference or model, context, hook=hook, stream="sparsify")
         removed = budget.search(hinges, scheme)
         smaller = _smaller(sparse, model, hinges, kept_groups(hinges, removed, scheme.smallest))
     rest = replace(scheme, epochs=scheme.epochs * (1 - scheme.sparsifying))
-    return with_modes_by_name(tuned(smaller, rest, model, context), model)
+    return with_modes_by_name(tuned(smaller, rest, context.reference or model, context), model)
 
 
 def restore_group_sparsity(scheme: GroupSparsity, parent: nn.Module, state: dict[str, Tensor]) -> nn.Module:

@@ -59,7 +59,7 @@ def low_rank(scheme: LowRank, model: nn.Module, context: "Context") -> nn.Module
             weights = decomposed(layer.weight.detach(), chosen)
             replacements[compressed.get_submodule(name)] = in_a_row(layer, weights, layer.bias)
     compressed = replaced(compressed, replacements)
-    return with_modes_by_name(tuned(compressed, scheme, model, context), model)
+    return with_modes_by_name(tuned(compressed, scheme, context.reference or model, context), model)
 
 
 def restore_low_rank(scheme: LowRank, parent: nn.Module, state: dict[str, Tensor]) -> nn.Module:
