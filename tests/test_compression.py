@@ -176,3 +176,41 @@ def test_weights_that_changed_since_are_refused(model, tmp_path):
 def test_the_strength_of_a_composition_is_that_of_its_first_part_that_has_one():
     assert compression.strength_field(OneShotPruning(0.5)) == "sparsity"
     assert compression.strength_field(Compose((StaticInt8(), OneShotPruning(0.5)))) == "parts.1.sparsity"
+
+
+def test_layers_are_given_back_until_the_limit_holds(model, tmp_path, capsys):
+    arguments = ["compress", model, "--data", "digits", "--scheme", "one-shot-pruning(sparsity=0.9, epochs=0)"]
+    arguments += ["--formats", "safetensors", "--out", str(tmp_path / "out"), "--json"]
+    main([*arguments, "--restore-until", "cie_u<=2%"])
+    found = json.loads(capsys.readouterr().out)
+    restored = found["restoration"]
+    assert restored["before"] > 0.02 >= restored["selected"]
+    assert restored["reached"]
+    assert found["scheme"]["parts"][-1] == {"kind": "restored", "layers": restored["layers"]}
+    low, high = restored["held_out_interval"]
+    assert low <= restored["held_out"] <= high
+    share = (restored["selected"] + restored["held_out"]) / 2
+    assert found["summary"]["cie_u"] / found["summary"]["examples"] == pytest.approx(share, abs=0.002)
+
+
+def test_a_limit_that_holds_restores_nothing_and_keeps_the_scheme(model, tmp_path):
+    store = str(tmp_path / "store")
+    found = compression.compress(model, "float16", data="digits", store=store, restore_until="cie<=5%")
+    assert found.trial.scheme.label == "float16"
+    assert found.restoration is not None
+    assert found.restoration.layers == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("cie_z<=1%", "such as 'cie_u<=0.5%'"), ("cie_u>=1%", "such as"), ("cie_u<=120%", "restore_until")],
+)
+def test_limits_of_a_restoration_that_mean_nothing_are_refused(model, tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        compression.compress(model, SCHEME, data="digits", store=str(tmp_path / "store"), restore_until=text)
+
+
+def test_a_restoration_and_a_budget_exclude_each_other(model, tmp_path):
+    limits = {"budget": "cie_u<=1%", "restore_until": "cie_u<=1%"}
+    with pytest.raises(ValueError, match="got both"):
+        compression.compress(model, SCHEME, data="digits", store=str(tmp_path / "store"), **limits)

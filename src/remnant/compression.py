@@ -4,8 +4,9 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -17,6 +18,10 @@ from remnant.schemes.parsing import parse_scheme
 from remnant.search.axes import BOUNDS
 from remnant.store import Store
 from remnant.trial import Recipe, Trial, to_dict
+from remnant.units import parse as amount
+
+if TYPE_CHECKING:
+    from remnant.lab.debugging.restoring import Restoration
 
 FORMATS = ("safetensors", "pt2", "onnx")
 """Files that a compressed model can be written as."""
@@ -39,6 +44,8 @@ class Compression:
     """How the strength was found; None if it was given."""
     skipped: tuple[str, ...]
     """Layers that were left as they are, as "layer: reason"."""
+    restoration: "Restoration | None" = None
+    """Layers that were given back to keep a limit, and what that did; None if it was not asked for."""
     root: str | None = None
 
     @property
@@ -65,6 +72,7 @@ def compress(
     objective: str = "memory",
     method: search.Method = "bisection",
     samples: int = 10,
+    restore_until: str | None = None,
     seed: int = 0,
     refuse_skipped: bool = False,
     root: str | None = None,
@@ -93,6 +101,9 @@ def compress(
         Limits that the strongest setting must keep, such as "cie_u<=0.5%"; see `remnant.search.Budget`.
     objective, method, samples
         As in `remnant.search.search_strength`.
+    restore_until
+        Give layers of the dense model back until few enough answers are lost, such as "cie_u<=0.5%" or "cie<=1%":
+        the layers that do most for their bytes, chosen on half of the test examples. Not together with a budget.
     seed
         Of the random numbers of training, and of the dense model in a store.
     refuse_skipped
@@ -108,6 +119,11 @@ def compress(
         For a model, data, scheme or budget that cannot be used; before anything is trained.
     """
     shelf = store if isinstance(store, Store) else Store(store)
+    limit = None if restore_until is None else restore_limit(restore_until)
+    if limit and budget is not None:
+        raise ValueError(
+            "Expected `restore_until` or `budget`, but got both. Search first, then restore what it found."
+        )
     wanted = template(scheme, align, searched=budget is not None)
     base, shelf = _recipe(model, data, shelf, seed, root, dict(recipe or {}))
     if Trial(base, wanted).parent is None:
@@ -124,12 +140,19 @@ def compress(
         )  # fmt: skip
         assert found.best is not None
         wanted = found.best.scheme
-    trial = Trial(base, wanted, seed)
+    trial, restoration = Trial(base, wanted, seed), None
+    run = partial(execute.run, store=shelf, engine="serial", root=root, progress=progress)
+    if limit:
+        from remnant.lab.debugging.trials import restore_trial, with_restored
+
+        run([trial])
+        restoration = restore_trial(trial, shelf, limit=limit[0], at_most=limit[1], root=root)
+        trial = replace(trial, scheme=with_restored(wanted, restoration.layers))
     pair = [replace(trial, scheme=Dense()), trial]
-    execute.run(pair, shelf, engine="serial", root=root, progress=progress)
+    run(pair)
     people = population.load(shelf, pair)
     asked = [name for name in QUESTIONS if name in analyses.ANALYSES]
-    return Compression(trial, shelf, analyses.audit(people, asked), people, found, tuple(skipped), root)
+    return Compression(trial, shelf, analyses.audit(people, asked), people, found, tuple(skipped), restoration, root)
 
 
 def write(
@@ -191,6 +214,9 @@ def describe(done: Compression) -> dict[str, Any]:
             "samples": len(done.search.samples),
             "held_out": held_out,
         }
+    if done.restoration is not None:
+        names = ("layers", "reached", "before", "selected", "held_out_before", "held_out", "held_out_interval")
+        found["restoration"] = {name: getattr(done.restoration, name) for name in (*names, "steps", "unmatched")}
     return json.loads(json.dumps(found))
 
 
@@ -222,6 +248,20 @@ def template(scheme: str | Scheme, align: str | Align | None, *, searched: bool)
             "Take one with epochs, such as 'one-shot-pruning'."
         )
     return changed
+
+
+def restore_limit(text: str) -> tuple[Literal["cie_u", "cie"], float]:
+    """The quantity and the largest share that a text such as "cie_u<=0.5%" allows.
+
+    Raises
+    ------
+    ValueError
+        If it is not "cie_u<=AMOUNT" or "cie<=AMOUNT", with an amount in [0, 1].
+    """
+    name, comparison, share = (part.strip() for part in text.partition("<="))
+    if not comparison or name not in ("cie_u", "cie"):
+        raise ValueError(f"Expected `restore_until` such as 'cie_u<=0.5%' or 'cie<=1%', but got {text!r}.")
+    return ("cie_u" if name == "cie_u" else "cie"), amount(share, "share", "restore_until")
 
 
 def strength_field(scheme: Scheme, path: str = "") -> str:

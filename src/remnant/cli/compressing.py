@@ -16,6 +16,7 @@ from remnant.cli.terminal import Bar, Json, console, duration, errors, print_jso
 if TYPE_CHECKING:
     from remnant.compression import Compression
     from remnant.execute import Progress
+    from remnant.lab.debugging.restoring import Restoration
     from remnant.search import Sample
 
 
@@ -48,6 +49,9 @@ def compress(
     ] = "memory",
     method: Annotated[Literal["dr-ucb", "bisection", "ei"], arg(help="How strengths are proposed.")] = "bisection",
     samples: Annotated[int, arg(help="Strengths that a search may try.")] = 10,
+    restore_until: Annotated[
+        str | None, arg(help='Give layers back until few enough answers are lost, such as "cie_u<=0.5%%".')
+    ] = None,
     seed: Annotated[int, arg(help="Of the random numbers, and of the dense model in a store.")] = 0,
     skipped: Annotated[
         Literal["list", "refuse"], arg(help="Layers that the scheme cannot compress: list them, or refuse the model.")
@@ -92,15 +96,16 @@ def compress(
 
         done = compression.compress(
             model, scheme, data=data, store=store or f"{out}-store", align=align, budget=budget, objective=objective,
-            method=method, samples=samples, seed=seed, refuse_skipped=skipped == "refuse", root=root,
-            recipe=recipe if elsewhere else None, progress=show, report=None if json else say,
+            method=method, samples=samples, restore_until=restore_until, seed=seed, refuse_skipped=skipped == "refuse",
+            root=root, recipe=recipe if elsewhere else None, progress=show, report=None if json else say,
         )  # fmt: skip
     written = compression.write(done, out, formats=formats, command=["remnant", *sys.argv[1:]])
     if json:
         print_json({"files": {name: str(path) for name, path in written.items()}, **compression.describe(done)})
     else:
         _say(done, written, time.monotonic() - start)
-    if done.search is not None and not done.search.reachable:
+    kept = (done.search is None or done.search.reachable) and (done.restoration is None or done.restoration.reached)
+    if not kept:
         raise SystemExit(1)
 
 
@@ -121,6 +126,8 @@ def _say(done: "Compression", written: dict[str, Path], seconds: float) -> None:
 
     if done.search is not None:
         console.print(escape(done.search.reason), highlight=False)
+    if done.restoration is not None:
+        _say_restored(done.restoration)
     for one in done.skipped:
         console.print(f"[yellow]left as it is[/yellow] {escape(one)}", highlight=False)
     found, cost = summary(done), done.footprint
@@ -136,6 +143,21 @@ def _say(done: "Compression", written: dict[str, Path], seconds: float) -> None:
     folder = written["manifest.json"].parent.resolve()
     console.print(f"{files} are in [bold]{escape(str(folder))}[/bold] ({duration(seconds)}).", soft_wrap=True)
     reports.say_where(written)
+
+
+def _say_restored(found: "Restoration") -> None:
+    """Which layers were given back, and what that did on the examples that chose them and on the others."""
+    what = (
+        "The limit held already: no layer was restored." if not found.layers else "Restored: " + ", ".join(found.layers)
+    )
+    if not found.reached:
+        what = f"[yellow]The limit was not reached[/yellow]. {escape(what)}"
+    low, high = found.held_out_interval
+    console.print(
+        f"{what}\n{found.before:.2%} became {found.selected:.2%} on the half of the test examples that chose, "
+        f"{found.held_out_before:.2%} became {found.held_out:.2%} ({low:.2%} to {high:.2%}) on the other half.",
+        highlight=False,
+    )
 
 
 def _quantity(name: str, value: float) -> str:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -141,8 +141,12 @@ def _trained_on(trial: Trial, dataset: data.Dataset, store: Store) -> np.ndarray
     mask = np.ones(len(labels), bool) if trial.subset is None else plan.included(trial.subset, labels)
     if trial.selected is None:
         return mask
-    selection = load_selection(store, trial.selected.selection)
-    return mask & selection.mask(dataset.train.ids, dataset.fingerprint, trial.seed)
+    return mask & _selected(trial, dataset, store, trial.selected.selection)
+
+
+def _selected(trial: Trial, dataset: data.Dataset, store: Store, key: str) -> np.ndarray:
+    """Which training examples a stored selection lists for the trial, shape (train_example,)."""
+    return load_selection(store, key).mask(dataset.train.ids, dataset.fingerprint, trial.seed)
 
 
 def _trained(trial: Trial, dataset: data.Dataset, indices: np.ndarray) -> nn.Module:
@@ -175,7 +179,8 @@ def _compressed(trial: Trial, store: Store, root: str | None, dataset: data.Data
     assert trial.parent is not None
     parent = model_of(trial.parent, store, root)
     reference = parent if trial.reference is None else load_model(trial.reference, store, root)
-    context = Context(trial.recipe, dataset, indices, trial.rng, reference.to(_device()))
+    selection = partial(_selected, trial, dataset, store)
+    context = Context(trial.recipe, dataset, indices, trial.rng, reference.to(_device()), selection)
     return compress(trial.step, parent.to(_device()), context)
 
 

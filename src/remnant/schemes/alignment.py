@@ -38,14 +38,18 @@ class Align:
     beta: float = 0.1
     """SoftAdapt's inverse temperature; above 0 the term that falls slowest gets the largest weight."""
     update: int = 20
-    """Steps between two updates of SoftAdapt's weights; each of its losses is the mean over so many steps."""
+    """Steps between two updates of SoftAdapt's weights; each of its losses is the mean over so many steps. Trainings
+    of fewer than `update` x `history` steps keep uniform weights."""
     history: int = 5
     """Number of losses whose slope SoftAdapt takes, 2 to 6."""
-    focus: Literal["none", "forgotten", "near-boundary", "worst-class"] = "none"
+    focus: Literal["none", "forgotten", "near-boundary", "worst-class", "selected"] = "none"
     """Examples that count more: harmful flips at this moment; a small margin of the reference; classes with most
-    harmful flips."""
+    harmful flips; or those that `examples` lists, such as the most memorized ones of a population."""
     strength: float = 2.0
-    """By how much they count more: an example in focus has the weight 1 + `strength` before the batch is normalised."""
+    """By how much they count more: an example in focus has the weight 1 + `strength` before the batch is normalised.
+    Selected examples come 1 + `strength` times, in as many steps of training as without."""
+    examples: str = ""
+    """With focus="selected": key of a stored selection of training examples, see `remnant data select`."""
     mix: float = 0.0
     """Alpha of the Beta distribution that mixes pairs of inputs (mixup); the reference answers the mixture. 0: none."""
     attribution: Literal["sensitivity", "energy"] = "sensitivity"
@@ -65,6 +69,10 @@ class Align:
         check(2 <= self.history <= 6, "history", "in [2, 6]", self.history)
         check(self.strength >= 0, "strength", ">= 0", self.strength)
         check(self.mix >= 0, "mix", ">= 0", self.mix)
+        selected = self.focus == "selected"
+        check(selected == bool(self.examples), "examples", "with focus='selected', and only then", self.examples)
+        whole = self.strength == int(self.strength)
+        check(not selected or whole, "strength", "to be whole with focus='selected'", self.strength)
         if self.mix > 0 and "attribution" in self.terms:
             raise ValueError("Expected `mix` = 0 with the term 'attribution': maps of mixed pictures mean nothing.")
 
@@ -101,7 +109,7 @@ def parse_align(text: str) -> Align:
     first, *words = text.replace(",", " ").split() or [""]
     found: dict[str, Any] = {"terms": first.split("+")}
     weightings = next(f.type for f in fields(Align) if f.name == "weights").__args__  # pyright: ignore
-    settings = ("temperature", "beta", "update", "history", "focus", "strength", "mix", "attribution")
+    settings = ("temperature", "beta", "update", "history", "focus", "strength", "examples", "mix", "attribution")
     while words:
         word = words.pop(0)
         if word in weightings:
@@ -110,7 +118,7 @@ def parse_align(text: str) -> Align:
                 found["fixed"] = [_number(part) for part in words.pop(0).split("/")]
         elif word in settings and words:
             value = words.pop(0)
-            found[word] = value if word in ("focus", "attribution") else _number(value)
+            found[word] = value if word in ("focus", "examples", "attribution") else _number(value)
         else:
             raise unknown("setting of an alignment", word, (*weightings, *settings))
     return build(Align, found, "align")

@@ -23,8 +23,8 @@ class Focus(Protocol):
 
 
 def focus(align: Align, num_classes: int) -> Focus | None:
-    """What an alignment asks for; None if all examples count the same."""
-    if align.focus == "none":
+    """What an alignment asks for; None if all examples of a batch count the same."""
+    if align.focus in ("none", "selected"):  # selected examples come more often: `remnant.lab.compress.tuning.replayed`
         return None
     if align.focus == "forgotten":
         return Forgotten(align.strength)

@@ -1,5 +1,6 @@
 """What a compression scheme may use besides the model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,5 +24,7 @@ class Context:
     """Named random streams, as `Trial.rng`."""
     reference: nn.Module | None = None
     """The dense model that alignment losses look at; None for the model that is given to `compress`."""
+    selection: Callable[[str], np.ndarray] | None = None
+    """Mask over `dataset.train` of the examples that a stored selection lists, by its key; None without a store."""
     skipped: list[str] = field(default_factory=list)
     """What schemes could not compress, as "layer: reason"."""

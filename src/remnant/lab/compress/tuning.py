@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from remnant.lab.alignment import objective
 from remnant.lab.compress.context import Context
-from remnant.lab.train import Hook, train
+from remnant.lab.train import Hook, course, train
 from remnant.schemes import TunedScheme
 from remnant.trial import Recipe
 
@@ -54,11 +54,36 @@ def tuned(
         # Examples held out of the training must stay held out.
         return context.rng(name if name == "validation" else f"{stream}/{name}")
 
+    indices = replayed(scheme, context)
+    if len(indices) > len(context.indices):
+        settings = replace(settings, steps=course(settings, len(context.indices))[0])
     loss = None
     if scheme.align is not None or penalty is not None:
         teacher = copy.deepcopy(reference).eval().requires_grad_(False)
         loss = objective(scheme.align, teacher, settings, context.dataset, rng("alignment"), penalty=penalty)
-    return train(model, settings, context.dataset, context.indices, rng, hook=hook, objective=loss, span=span)
+    return train(model, settings, context.dataset, indices, rng, hook=hook, objective=loss, span=span)
+
+
+def replayed(scheme: TunedScheme, context: Context) -> np.ndarray:
+    """Training examples of a fine-tuning, ascending: those that the alignment selects come 1 + strength times.
+
+    Raises
+    ------
+    ValueError
+        If the selection is not stored or of other data, or examples are held out for validation: they would be seen.
+    """
+    align = scheme.align
+    if align is None or align.focus != "selected":
+        return context.indices
+    if context.recipe.validation:
+        raise ValueError(
+            "Expected a recipe with `validation` = 0 for focus='selected', but got "
+            f"{context.recipe.validation!r}: copies of held-out examples would be trained on."
+        )
+    if context.selection is None:
+        raise ValueError("Expected a store that holds the selection of focus='selected', but there is none.")
+    selected = context.selection(align.examples)[context.indices]
+    return np.repeat(context.indices, np.where(selected, 1 + int(align.strength), 1))
 
 
 def tuning_recipe(recipe: Recipe, scheme: TunedScheme) -> Recipe:
