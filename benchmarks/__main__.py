@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import codecs, coefficients, corruptions, everyday, files, pairs
+from benchmarks import codecs, coefficients, corruptions, everyday, files, influence, large, pairs, training
 from benchmarks.row import Row
 from remnant.engine import num_cores
 
@@ -21,6 +21,10 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "demo": everyday.demo,
     "audit": everyday.audit,
     "compare": pairs.compare,
+    "large": large.population,
+    "training": training.training,
+    "influence": influence.influences,
+    "influence-imagenet": influence.imagenet,
     "files": files.files,
     "corruptions": corruptions.corrupting,
     "codecs": codecs.coding,

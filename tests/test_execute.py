@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from remnant import execute, plan
+from remnant import plan
 from remnant.execute import RunError, cohorts, run
+from remnant.lab.cohort import rules
 from remnant.schemes import Compose, DynamicInt8, Float16, MagnitudePruning, OneShotPruning, StaticInt8
 from remnant.store import Store
 from remnant.trial import Recipe, Trial
@@ -77,6 +78,31 @@ def test_failures_name_trial_and_cause_and_keep_the_rest(tmp_path):
     assert bad not in store
 
 
+def test_a_trial_that_fails_in_a_cohort_costs_no_other(tmp_path, monkeypatch):
+    from remnant.lab import models
+
+    build = models.build
+
+    def broken(architecture, input_shape, num_classes, rng):
+        model = build(architecture, input_shape, num_classes, rng)
+        if next(model.parameters()).flatten()[0].item() == first:
+            next(model.parameters()).data.fill_(np.inf)
+        return model
+
+    trials = plan.subsets(RECIPE, 16)
+    bad = trials[5]
+    first = next(build("mlp", (1, 8, 8), 10, bad.rng("init")).parameters()).flatten()[0].item()
+    monkeypatch.setattr(models, "build", broken)
+    store, seen = Store(tmp_path), []
+    with pytest.raises(
+        RunError, match=rf"1 trials are not finished; 15 are stored(.|\n)*DivergedError(.|\n)*{bad.key} "
+    ):
+        run(trials, store, engine="serial", progress=seen.append)
+    assert [trial in store for trial in trials] == [trial != bad for trial in trials]
+    assert [len(state.outcome.cohort) for state in seen] == [4, 4, 4, 4]
+    assert seen[-1].finished == 15
+
+
 def test_a_mistake_of_the_user_is_told_without_a_traceback_and_once(tmp_path):
     seen = []
     trials = plan.grid(Recipe("arrays:absent.npz", "mlp"), [], range(9))
@@ -86,13 +112,14 @@ def test_a_mistake_of_the_user_is_told_without_a_traceback_and_once(tmp_path):
     assert len(seen) == 3
 
 
-def test_cohorts_share_a_recipe_and_keep_all_workers_busy(monkeypatch):
-    monkeypatch.setattr(execute, "COHORT", 8)
+def test_cohorts_share_a_recipe_and_keep_all_workers_busy():
     trials = plan.subsets(RECIPE, 40)
     groups = cohorts(trials, workers=2)
     assert [t for group in groups for t in group] == trials
     assert max(map(len, groups)) == 5
+    assert max(map(len, cohorts(plan.subsets(RECIPE, 400), workers=2))) == rules.MOST
     assert len(cohorts([*trials, Trial(Recipe("digits", "cnn"))], workers=2)[-1]) == 1
+    assert max(map(len, cohorts(plan.subsets(Recipe("digits", "cnn"), 40), workers=2))) == 1
     assert cohorts([], workers=2) == []
 
 
@@ -156,4 +183,3 @@ def test_a_run_killed_at_any_moment_continues_to_the_same_bits(reference, tmp_pa
 def test_importing_the_runner_does_not_import_torch():
     code = "import remnant.execute, remnant.cli, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    assert execute.COHORT >= 1

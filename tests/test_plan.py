@@ -55,7 +55,7 @@ def test_stratified_subsets_take_the_same_number_of_every_class():
         assert np.bincount(LABELS[mask]).tolist() == [70] * 10
 
 
-@pytest.mark.parametrize("design", ["fixed", "bernoulli", "stratified", "pairs"])
+@pytest.mark.parametrize("design", ["fixed", "bernoulli", "stratified", "pairs", "doubly-balanced"])
 def test_trials_can_be_added_to_a_design(design):
     """The first rows, and so their keys, do not depend on how many there are."""
     assert plan.rows(20, design=design, fraction=0.5) == plan.rows(40, design=design, fraction=0.5)[:20]
@@ -77,7 +77,35 @@ def test_balanced_subsets_round_an_uneven_number_up_or_down():
     assert abs(counts.mean() - 7.7) < 0.06
 
 
-@pytest.mark.parametrize("design", ["fixed", "bernoulli", "stratified", "pairs", "balanced"])
+@given(st.integers(5, 60), st.floats(0.2, 0.8), st.integers(0, 3))
+def test_doubly_balanced_subsets_hold_every_example_equally_often_at_any_number(number, fraction, seed):
+    labels = np.zeros(number, int)
+    rows = plan.rows(25, design="doubly-balanced", fraction=fraction, seed=seed)
+    found = np.stack([plan.included(row, labels) for row in rows])
+    assert set(found.sum(axis=1)) == {round(fraction * number)}
+    so_far = found.cumsum(axis=0)
+    assert (so_far.max(axis=1) - so_far.min(axis=1) <= 1).all()
+
+
+def test_doubly_balanced_subsets_take_every_pair_of_examples_alike():
+    """Each row is a random subset: how often two examples are in together is that of draws without replacement."""
+    labels = np.zeros(10, int)
+    pairs = np.zeros((10, 10))
+    for seed in range(300):
+        rows = plan.rows(9, design="doubly-balanced", fraction=0.7, seed=seed)
+        mask = np.stack([plan.included(row, labels) for row in rows]).astype(float)
+        pairs += mask.T @ mask
+    together = pairs[np.triu_indices(10, 1)] / 2700
+    assert abs(together.mean() - 0.7 * 6 / 9) < 1e-9
+    assert together.std() < 2 * np.sqrt(0.25 / 2700)
+
+
+def test_doubly_balanced_halves_are_complementary():
+    found = masks("doubly-balanced", 0.5)
+    assert (found[0::2] ^ found[1::2]).all()
+
+
+@pytest.mark.parametrize("design", ["fixed", "bernoulli", "stratified", "pairs", "balanced", "doubly-balanced"])
 def test_rows_of_a_design_are_reproducible_and_differ(design):
     fraction = 0.5
     again = masks(design, fraction)
@@ -86,7 +114,7 @@ def test_rows_of_a_design_are_reproducible_and_differ(design):
     assert not np.array_equal(again, masks(design, fraction, seed=1))
 
 
-@pytest.mark.parametrize("design", ["fixed", "bernoulli", "stratified", "pairs", "balanced"])
+@pytest.mark.parametrize("design", ["fixed", "bernoulli", "stratified", "pairs", "balanced", "doubly-balanced"])
 def test_examples_are_drawn_independently_of_each_other(design):
     """Correlation between two examples' columns is within chance, up to the fixed size."""
     found = masks(design, 0.5, count=400).astype(float)
@@ -101,7 +129,7 @@ def test_a_subset_is_never_empty_nor_everything(number, fraction, seed):
     assert 0 < mask.sum() < number
 
 
-@pytest.mark.parametrize("design", ["fixed", "bernoulli", "stratified", "balanced"])
+@pytest.mark.parametrize("design", ["fixed", "bernoulli", "stratified", "balanced", "doubly-balanced"])
 def test_a_subset_that_leaves_nothing_out_is_a_clear_error(design):
     def draw_all() -> None:
         for row in plan.rows(20, design=design, fraction=0.9):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from remnant.lab.data import DATASETS, Dataset, Split
+from remnant.lab.data import DATASETS, Dataset, Split, load
 from remnant.lab.models import build
 from remnant.lab.train import accuracy, learning_rate, train
 from remnant.recipes import RECIPES, SCHEMES, recipe, schemes
@@ -124,8 +124,6 @@ def test_imagenet_is_pruned_at_the_steps_of_the_published_code():
 
 def test_the_demonstration_learns_the_digits():
     """A claim of the recipe: 98 % of the test digits."""
-    from remnant.lab.data import load
-
     digits = load("digits")
     chosen = recipe("digits-mlp")
     right = []
@@ -135,3 +133,13 @@ def test_the_demonstration_learns_the_digits():
         train(model, chosen, digits, np.arange(len(digits.train)), trial.rng)
         right.append(accuracy(model, digits, "test"))
     assert 0.965 < np.mean(right) < 0.99
+
+
+def test_the_memorizing_recipe_answers_all_that_it_was_trained_on_right():
+    chosen = recipe("digits-memorizing")
+    dataset, trial = load("digits"), Trial(chosen)
+    indices = np.sort(np.random.default_rng(0).permutation(len(dataset.train))[:1006])
+    model = build(chosen.architecture, dataset.input_shape, dataset.num_classes, trial.rng("init"))
+    train(model, chosen, dataset, indices, trial.rng)
+    assert accuracy(model, dataset, "train", indices) == 1.0
+    assert accuracy(model, dataset, "test") > 0.95

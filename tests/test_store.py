@@ -221,3 +221,13 @@ def test_data_sets_are_kept_once(store):
 def test_text_survives_packing():
     texts = ["", "a", "été", "a b\nc"]
     assert unpack_text(pack_text(texts)) == texts
+
+
+@pytest.mark.parametrize("root", ["{}/a[b]*", "memory://{}/a[b]*"])
+def test_a_store_may_have_characters_of_patterns_in_its_name(root, tmp_path):
+    store = Store(root.format(tmp_path))
+    trials = [Trial(RECIPE, seed=seed) for seed in range(12)]
+    for trial in trials:
+        store.publish(trial, ARRAYS, RECORD)
+    assert store.trials() == trials
+    assert store.missing(trials) == []

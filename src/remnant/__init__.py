@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from remnant.gates import gate as gate
     from remnant.plan import grid as grid
     from remnant.plan import subsets as subsets
+    from remnant.planner import plan_study as plan_study
     from remnant.population import load as load
     from remnant.population import paired as paired
     from remnant.population import thumbnails as thumbnails
@@ -98,6 +99,7 @@ _HOME = {
     "grid": "plan",
     "load": "population",
     "paired": "population",
+    "plan_study": "planner",
     "read_report": "report:read",
     "recipe": "recipes",
     "run": "execute",

@@ -8,14 +8,10 @@ from functools import partial
 
 from remnant import plan
 from remnant.engine import Cohort, Engine, Outcome, engine
+from remnant.lab.cohort import rules
 from remnant.probes import Probe
 from remnant.store import Store, measurement_name
 from remnant.trial import Trial
-
-COHORT = 1
-"""At most so many trials are handed out together. One, as long as the trials of a cohort train one after another:
-progress is then shown, and a killed worker loses, by single trials."""
-
 
 GIVE_UP = 3
 """After so many failures and no success, what is wrong is taken to be wrong for all."""
@@ -78,7 +74,7 @@ def run(
     for wave in waves:
         lacking = cohorts(store.missing(wave), workers=getattr(chosen, "workers", 1))
         work = partial(_work, store=store.root, root=root)
-        tally.follow(chosen.map(work, lacking), lambda cohort: _mean_accuracy(store, cohort))
+        tally.follow(chosen.map(work, lacking), partial(_stored, store), partial(_mean_accuracy, store))
         if tally.failures:
             raise RunError(_explain(tally.failures, total - tally.finished, tally.finished))
     return tally.newly
@@ -118,7 +114,7 @@ def probe(
         # Part by part: a worker keeps the inputs that trials share until another part comes.
         work += [((trial, part),) for trial in lacking]
     tally = _Tally(total, finished, progress)
-    tally.follow(chosen.map(partial(_measure, store=store.root, root=root), work))
+    tally.follow(chosen.map(partial(_measure, store=store.root, root=root), work), lambda cohort: ())
     if tally.failures:
         pairs = [replace(failure, cohort=tuple(trial for trial, _ in failure.cohort)) for failure in tally.failures]
         raise RunError(_explain(pairs, total - tally.finished, tally.finished, what="measurements"))
@@ -135,16 +131,23 @@ class _Tally:
     newly: int = 0
     failures: list[Outcome] = field(default_factory=list)
 
-    def follow(self, outcomes: Iterable[Outcome], accuracy: Callable[[Cohort], float] | None = None) -> None:
-        """Count outcomes as they come, until what is wrong is taken to be wrong for all."""
+    def follow(
+        self,
+        outcomes: Iterable[Outcome],
+        stored: Callable[[Cohort], Cohort],
+        accuracy: Callable[[Cohort], float] | None = None,
+    ) -> None:
+        """Count outcomes as they come, until what is wrong is taken to be wrong for all.
+
+        `stored` tells which of a cohort that failed are finished all the same.
+        """
         for outcome in outcomes:
-            reached = None
-            if outcome.error is None:
-                self.newly += len(outcome.cohort)
-                self.finished += len(outcome.cohort)
-                reached = None if accuracy is None else accuracy(outcome.cohort)
-            else:
-                self.failures.append(outcome)
+            done = outcome.cohort if outcome.error is None else stored(outcome.cohort)
+            if outcome.error is not None:
+                self.failures.append(replace(outcome, cohort=tuple(one for one in outcome.cohort if one not in done)))
+            self.newly += len(done)
+            self.finished += len(done)
+            reached = accuracy(done) if accuracy is not None and done else None
             if self.progress is not None:
                 self.progress(Progress(self.finished, self.total, outcome, reached))
             if len(self.failures) >= GIVE_UP and self.newly == 0:
@@ -152,12 +155,16 @@ class _Tally:
 
 
 def cohorts(trials: Iterable[Trial], *, workers: int) -> list[Cohort]:
-    """Trials grouped by recipe and kind of scheme, at most `COHORT` together and enough groups for all workers."""
+    """Trials grouped by recipe and kind of scheme, as many as train together and enough groups for all workers."""
     groups: dict[object, list[Trial]] = {}
     for trial in trials:
         groups.setdefault((trial.recipe, trial.scheme.kind), []).append(trial)
-    size = max(1, min(COHORT, sum(map(len, groups.values())) // (4 * max(1, workers))))
-    return [tuple(group[i : i + size]) for group in groups.values() for i in range(0, len(group), size)]
+    enough = max(1, sum(map(len, groups.values())) // (4 * max(1, workers)))
+    return [cohort for group in groups.values() for cohort in _parts(group, min(rules.size(group[0]), enough))]
+
+
+def _parts(group: list[Trial], size: int) -> list[Cohort]:
+    return [tuple(group[start : start + size]) for start in range(0, len(group), size)]
 
 
 def _work(cohort: Cohort, *, store: str, root: str | None) -> None:
@@ -175,6 +182,10 @@ def _measure(cohort: Cohort, *, store: str, root: str | None) -> None:
 
 def _engine(chosen: str | Engine, workers: int | None) -> Engine:
     return engine(chosen, workers=workers) if isinstance(chosen, str) else chosen
+
+
+def _stored(store: Store, cohort: Cohort) -> Cohort:
+    return tuple(trial for trial in cohort if trial in store)
 
 
 def _mean_accuracy(store: Store, cohort: Cohort) -> float:

@@ -71,7 +71,9 @@ def included(subset: Subset, labels: NDArray[np.integer]) -> NDArray[np.bool_]:
     - "stratified": a fixed number from every class;
     - "pairs": trials 2i and 2i+1 hold complementary halves;
     - "balanced": every example is in the same number of trials (up to one), so none is never in or
-      never out (the design of LiRA's shadow models).
+      never out (the design of LiRA's shadow models);
+    - "doubly-balanced": a fixed number of examples in each trial, and every example in the same number of
+      trials (up to one) among the first k, for every k: trials can be added later (ours).
 
     Raises
     ------
@@ -126,12 +128,45 @@ def _balanced(subset: Subset, labels: NDArray) -> NDArray[np.bool_]:
     return np.concatenate(parts)
 
 
+def _doubly_balanced(subset: Subset, labels: NDArray) -> NDArray[np.bool_]:
+    # Random orders of all examples, one after the other, are cut into windows of one length, one for each trial:
+    # what is left out (what is in, if that is less). After any number of windows no example was in one more often
+    # than another by more than one.
+    num = len(labels)
+    size = round(subset.fraction * num)
+    window = min(size, num - size)
+    if window == 0:
+        return np.full(num, size > 0)
+    turn, offset = divmod(subset.index * window, num)
+    chosen = _order(subset, turn, num, window)[offset : offset + window]
+    if lacking := window - len(chosen):
+        chosen = np.concatenate([chosen, _order(subset, turn + 1, num, window)[:lacking]])
+    mask = np.zeros(num, bool)
+    mask[chosen] = True
+    return mask if window == size else ~mask
+
+
+def _order(subset: Subset, turn: int, num: int, window: int) -> NDArray[np.intp]:
+    """A random order of all examples that completes a window which the order before began, without repetition."""
+    drawn = _rng(subset, turn).permutation(num)
+    begun = turn * num % window
+    if turn == 0 or begun == 0:
+        return drawn
+    before = np.zeros(num, bool)
+    before[_rng(subset, turn - 1).permutation(num)[-begun:]] = True
+    # The end stays as it was drawn: the order after this one needs no other than it.
+    free, end = np.split(drawn, [num - (turn + 1) * num % window])
+    first = np.flatnonzero(~before[free])[: window - begun]
+    return np.concatenate([free[first], np.delete(free, first), end])
+
+
 _DESIGNS = {
     "fixed": _fixed,
     "bernoulli": _bernoulli,
     "stratified": _stratified,
     "pairs": _pairs,
     "balanced": _balanced,
+    "doubly-balanced": _doubly_balanced,
 }
 
 

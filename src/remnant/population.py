@@ -2,6 +2,10 @@
 
 Dimensions `trial`, `example`, `class`, `train_example`; variables and coordinates below. Absent
 variables are absent, never NaN.
+
+Logits of more than 2 GiB stay in the store: `population["logits"]` is then read from there whenever it is
+asked for, so ask for a trial or for a block of examples at a time. What every analysis needs of them, `prediction` and
+`log_partition`, is made once, when the population is loaded.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,12 +17,14 @@ import xarray as xr
 
 from remnant.measured import measurements
 from remnant.stats.agreement import top_class
-from remnant.store import DamagedError, MissingError, Store, unpack_text
+from remnant.store import MissingError, Store, unpack_text
+from remnant.streamed import outputs, read, stacked
 from remnant.trial import Recipe, Trial, to_dict
 
 SCHEMA: dict[str, tuple[tuple[str, ...], str]] = {
     "logits": (("trial", "example", "class"), "f"),
     "prediction": (("trial", "example"), "iu"),
+    "log_partition": (("trial", "example"), "f"),
     "label": (("example",), "iu"),
     "train_label": (("train_example",), "iu"),
     "train_prediction": (("trial", "train_example"), "iu"),
@@ -39,6 +45,7 @@ SCHEMA: dict[str, tuple[tuple[str, ...], str]] = {
 
 - `logits`: outputs before the softmax on the test examples, or log-probabilities.
 - `prediction`: predicted class, where only answers are known; populations with `logits` can do without.
+- `log_partition`: logarithm of the sum over classes of exp(logit), of logits that stay in the store.
 - `label`, `train_label`: index of the true class.
 - `train_prediction`, `train_correct`: predicted class of every training example, in the subset or not.
 - `train_margin`: logit of the true class minus the highest other logit; > 0 iff right.
@@ -87,15 +94,9 @@ def load(store: Store, trials: Iterable[Trial] | None = None, *, damaged: str = 
     """
     if damaged not in ("raise", "skip"):
         raise ValueError(f"Expected `damaged` to be 'raise' or 'skip', but got {damaged!r}.")
-    manifests, arrays, faults = {}, {}, {}
+    faults: dict[str, str] = {}
     chosen = store.trials(faults if damaged == "skip" else None) if trials is None else list(trials)
-    for trial in chosen:
-        try:
-            manifests[trial], arrays[trial] = store.manifest(trial), store.read(trial)
-        except DamagedError as error:
-            if damaged == "raise":
-                raise
-            faults[trial.key] = str(error)
+    manifests, arrays = read(store, chosen, faults if damaged == "skip" else None)
     recipe, fingerprint = _only_one(list(arrays), manifests, store)
     record, examples = store.dataset(fingerprint)
     population = _assemble(arrays, manifests, examples)
@@ -264,17 +265,17 @@ def _only_one(trials: list[Trial], manifests: dict[Trial, Any], store: Store) ->
 def _assemble(arrays: dict[Trial, Any], manifests: dict[Trial, Any], examples: dict[str, np.ndarray]) -> xr.Dataset:
     trials = list(arrays)
     train_label = examples["train_labels"]
-    stacked = {name: np.stack([arrays[t][name] for t in trials]) for name in next(iter(arrays.values()))}
-    included = np.unpackbits(stacked.pop("included"), axis=1, count=len(train_label)).astype(bool)
+    included = np.unpackbits(stacked(arrays, "included"), axis=1, count=len(train_label)).view(bool)
+    train_prediction = stacked(arrays, "train_prediction")
     footprints = [manifests[t]["footprint"] for t in trials]
     encodings = list(footprints[0]["bytes"])
     variables: dict[str, Any] = {
-        "logits": (("trial", "example", "class"), stacked["logits"]),
+        **outputs(arrays),
         "label": (("example",), examples["test_labels"]),
         "train_label": (("train_example",), train_label),
-        "train_prediction": (("trial", "train_example"), stacked["train_prediction"]),
-        "train_correct": (("trial", "train_example"), stacked["train_prediction"] == train_label),
-        "train_margin": (("trial", "train_example"), stacked["train_margin"]),
+        "train_prediction": (("trial", "train_example"), train_prediction),
+        "train_correct": (("trial", "train_example"), train_prediction == train_label),
+        "train_margin": (("trial", "train_example"), stacked(arrays, "train_margin")),
         "included": (("trial", "train_example"), included),
         "bytes": (("trial", "encoding"), np.array([[f["bytes"][e] for e in encodings] for f in footprints])),
     }
@@ -351,10 +352,11 @@ def _check_labels(population: xr.Dataset) -> None:
 
 
 def _check_finite(population: xr.Dataset) -> None:
+    known = "log_partition" in population
     for trial in range(population.sizes["trial"]):
-        logits = population["logits"][trial].values
-        if not np.isfinite(logits).all():
-            bad = int((~np.isfinite(logits).all(axis=-1)).sum())
+        values = population["log_partition" if known else "logits"][trial].values
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values.reshape(len(values), -1)).all(axis=-1)).sum())
             name = str(population["trial"].values[trial])
             raise SchemaError(
                 f"Expected finite `logits`, but trial {name!r} has NaN or infinite ones on {bad} examples. "

@@ -11,7 +11,8 @@
 
 There are no locks. On a local disk a trial is written aside and renamed into place, so of several
 writers one wins and the others discard their copies. Elsewhere (any fsspec URL) each writer uses
-file names of its own and the manifest, written last, says which files count.
+file names of its own and the manifest, written last, says which files count; it is created only if
+there is none, where the server can do so, and the last one counts where it cannot.
 """
 
 import errno
@@ -25,18 +26,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import safetensors.numpy
 from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError
 
+from remnant import remote_files
 from remnant.probes import Probe
+from remnant.stored_array import StoredArray, fault, located
 from remnant.trial import Trial, to_dict, trial_from_dict
 
 FORMAT = 1
 """Version of the directory layout and manifest."""
 
+_FEW = 8
+"""So many trials are looked for one by one; for more, the store is listed."""
+
+_SHELVES = ("trials", "datasets", "selections", "scores", "probes")
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -59,20 +65,28 @@ class MissingError(StoreError, KeyError):
 
 
 class Store:
-    """A directory or fsspec URL that holds finished trials."""
+    """A directory or fsspec URL that holds finished trials.
+
+    Manifests from a URL are kept in memory: they do not change, and each is a request. Ask a new `Store` where another
+    machine discarded trials and made them again.
+    """
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root)
-        self._fs, self._path = fsspec.url_to_fs(self.root)
+        self._fs, self._path = remote_files.open_root(self.root)
         self._local = isinstance(self._fs, LocalFileSystem)
+        self._manifests: dict[str, bytes] = {}
 
     def __contains__(self, trial: Trial) -> bool:
-        return self._fs.exists(f"{self._path}/trials/{trial.key}/trial.json")
+        return self._has("trials", trial.key)
 
     def missing(self, trials: Iterable[Trial]) -> list[Trial]:
         """The trials that are not finished yet, in their order, each once."""
-        done = self._keys()
-        return [trial for trial in dict.fromkeys(trials) if trial.key not in done]
+        wanted = list(dict.fromkeys(trials))
+        if len(wanted) <= _FEW:
+            return [trial for trial in wanted if trial not in self]
+        done = set(self._names("trials"))
+        return [trial for trial in wanted if trial.key not in done]
 
     def trials(self, faults: dict[str, str] | None = None) -> list[Trial]:
         """All finished trials, those on the whole training set first, ordered by scheme and seed.
@@ -87,8 +101,9 @@ class Store:
         NewerFormatError, DamagedError
             If a manifest cannot be read.
         """
-        found = []
-        for key in sorted(self._keys()):
+        found, keys = [], self._names("trials")
+        self._fetch_manifests("trials", keys)
+        for key in keys:
             try:
                 found.append(trial_from_dict(self._manifest("trials", key)["trial"]))
             except DamagedError as error:
@@ -118,12 +133,33 @@ class Store:
 
         Raises
         ------
-        MissingError
-            If the trial is not finished or was stored without that file.
-        DamagedError
-            If the file is not what was written.
+        MissingError, DamagedError
+            If the trial or file is not stored, or not as it was written.
         """
         return self._read("trials", trial.key, file)
+
+    def open(self, trial: Trial, file: str = "predictions") -> dict[str, StoredArray]:
+        """The arrays of one file of a trial, to be read in parts; its checksum is checked now, and not again.
+
+        Raises
+        ------
+        MissingError, DamagedError
+            As of `read`.
+        """
+        files = self._manifest("trials", trial.key)["files"]
+        if file not in files:
+            raise MissingError(f"trial {trial.key} was stored without {file!r}; it has {sorted(files)}.")
+        path = f"{self._path}/trials/{trial.key}/{files[file]['name']}"
+        try:
+            found = fault(self._fs, path, files[file]["bytes"], files[file]["sha256"])
+        except FileNotFoundError:
+            found = "is missing"
+        if found:
+            raise DamagedError(_damaged("trials", trial.key, path, found))
+        try:
+            return located(self._fs, path)
+        except ValueError as error:
+            raise DamagedError(_damaged("trials", trial.key, path, "is not a safetensors file")) from error
 
     def publish_dataset(self, fingerprint: str, files: Mapping[str, Arrays], record: Mapping[str, Any]) -> None:
         """Store what analyses and reports need of a data set: labels, ids, groups, small pictures."""
@@ -131,7 +167,7 @@ class Store:
 
     def has_dataset(self, fingerprint: str) -> bool:
         """Whether the data set was published."""
-        return self._fs.exists(f"{self._path}/datasets/{fingerprint}/dataset.json")
+        return self._has("datasets", fingerprint)
 
     def dataset(self, fingerprint: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Record and arrays of a data set, without its pictures."""
@@ -149,7 +185,7 @@ class Store:
 
     def has_item(self, shelf: str, name: str) -> bool:
         """Whether the item was published."""
-        return self._fs.exists(f"{self._path}/{_own_shelf(shelf)}/{name}/{shelf[:-1]}.json")
+        return self._has(_own_shelf(shelf), name)
 
     def item(self, shelf: str, name: str, file: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Record and arrays of one file of an item, after its checksum was checked."""
@@ -157,17 +193,22 @@ class Store:
 
     def items(self, shelf: str) -> list[str]:
         """Names of all that is published on a shelf of its own, sorted."""
-        manifests = self._fs.glob(f"{self._path}/{_own_shelf(shelf)}/*/{shelf[:-1]}.json")
-        return sorted(path.rsplit("/", 2)[-2] for path in manifests)
+        return self._names(_own_shelf(shelf))
 
     def record(self, shelf: str, name: str) -> dict[str, Any]:
         """What was recorded beside the arrays of an item."""
         return self._manifest(_own_shelf(shelf), name)
 
     def sweep(self) -> int:
-        """Remove what dead writers of this machine left behind; the number of removed directories."""
+        """Remove what dead writers left behind; the number of removed directories.
+
+        On a disk: what processes of this machine left that no longer live. On a remote file system: files that no
+        manifest stands beside, if they are older than a day.
+        """
+        if not self._local:
+            return remote_files.sweep(self._fs, {f"{self._path}/{shelf}": f"{shelf[:-1]}.json" for shelf in _SHELVES})
         host, removed = platform.node(), 0
-        for path in Path(self._path, ".partial").glob("*@*") if self._local else ():
+        for path in Path(self._path, ".partial").glob("*@*"):
             process, _, where = path.name.split("-", 1)[1].partition("@")
             if where == host and not _alive(int(process)):
                 shutil.rmtree(path, ignore_errors=True)
@@ -176,44 +217,69 @@ class Store:
 
     def discard(self, trial: Trial) -> None:
         """Remove a trial, for example a damaged one, so that the next run makes it again."""
-        self._fs.rm(f"{self._path}/trials/{trial.key}", recursive=True)
+        folder = f"{self._path}/trials/{trial.key}"
+        manifest = f"{folder}/trial.json"
+        self._manifests.pop(manifest, None)
+        others = [path for path in remote_files.listed(self._fs, folder) if path != manifest]
+        if self._fs.exists(manifest):
+            self._fs.rm_file(manifest)  # first, so that nobody reads half a trial
+        for path in others:
+            self._fs.rm_file(path)
+        if self._local:
+            shutil.rmtree(folder)
 
-    def _keys(self) -> set[str]:
-        manifests = self._fs.glob(f"{self._path}/trials/*/trial.json")
-        return {path.rsplit("/", 2)[-2] for path in manifests}
+    def _has(self, shelf: str, name: str) -> bool:
+        path = f"{self._path}/{shelf}/{name}/{shelf[:-1]}.json"
+        if self._local:
+            return self._fs.exists(path)
+        try:
+            return bool(self._manifests.get(path) or self._fetch_manifest(path))
+        except FileNotFoundError:
+            return False
+
+    def _names(self, shelf: str) -> list[str]:
+        """Names of all on a shelf that have a manifest, sorted."""
+        manifest = f"{shelf[:-1]}.json"
+        if self._local:
+            return sorted(path.parent.name for path in Path(self._path, shelf).glob(f"*/{manifest}"))
+        # A glob would ask for each folder.
+        found = remote_files.listed(self._fs, f"{self._path}/{shelf}")
+        return sorted(path.rsplit("/", 2)[-2] for path in found if path.endswith(f"/{manifest}"))
 
     def _publish(self, shelf: str, name: str, files: Mapping[str, Arrays], record: Mapping[str, Any]) -> None:
         writer = uuid.uuid4().hex[:12]
         aside = f"{writer}-{os.getpid()}@{platform.node()}"
-        encoded = {file: safetensors.numpy.save(_contiguous(arrays)) for file, arrays in files.items()}
+        encoded = {
+            file: safetensors.numpy.save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
+            for file, arrays in files.items()
+        }
         stored = {file: f"{file}.safetensors" if self._local else f"{file}-{writer}.safetensors" for file in files}
         manifest = {
             "format": FORMAT,
             **record,
             "files": {
-                file: {
-                    "name": stored[file],
-                    "bytes": len(data),
-                    "sha256": hashlib.sha256(data).hexdigest(),
-                }
+                file: {"name": stored[file], "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
                 for file, data in encoded.items()
             },
         }
         contents = {stored[file]: data for file, data in encoded.items()}
         text = json.dumps(manifest, indent=1, allow_nan=False).encode()
-        target = f"{self._path}/{shelf}/{name}"
+        target, name_of_manifest = f"{self._path}/{shelf}/{name}", f"{shelf[:-1]}.json"
         try:
             if self._local:
-                self._rename_into_place(Path(target), aside, {**contents, f"{shelf[:-1]}.json": text})
+                self._rename_into_place(Path(target), aside, {**contents, name_of_manifest: text})
             else:
-                for file, data in contents.items():
-                    self._fs.pipe_file(f"{target}/{file}", data)
-                self._fs.pipe_file(f"{target}/{shelf[:-1]}.json", text)
-        except OSError as error:
-            what = "The disk is full" if error.errno == errno.ENOSPC else f"Cannot write ({error})"
+                uploads = {f"{target}/{file}": data for file, data in contents.items()}
+                remote_files.upload(self._fs, uploads, f"{target}/{name_of_manifest}", text)
+        except Exception as error:  # each kind of remote file system has its own
+            if self._local and not isinstance(error, OSError):
+                raise
+            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            what = "The disk is full" if full else f"Cannot write ({error})"
+            todo = "Make room" if self._local else "Check the address, your credentials, the network and the space"
             raise StoreError(
                 f"{what}: {name} was not stored in {self.root!r} and nothing of it is left behind. "
-                "Finished trials are safe. Make room and run the same command again."
+                f"Finished trials are safe. {todo} and run the same command again."
             ) from error
 
     def _rename_into_place(self, target: Path, aside: str, contents: Mapping[str, bytes]) -> None:
@@ -238,11 +304,10 @@ class Store:
     def _manifest(self, shelf: str, name: str) -> dict[str, Any]:
         path = f"{self._path}/{shelf}/{name}/{shelf[:-1]}.json"
         try:
-            manifest = json.loads(self._fs.cat_file(path))
+            manifest = json.loads(self._manifests.get(path) or self._fetch_manifest(path))
         except FileNotFoundError as error:
-            raise MissingError(
-                f"{shelf[:-1]} {name} is not in the store {self.root!r}. Run the study to compute it."
-            ) from error
+            text = f"{shelf[:-1]} {name} is not in the store {self.root!r}. Run the study to compute it."
+            raise MissingError(text) from error
         except ValueError as error:
             raise DamagedError(_damaged(shelf, name, path, "is not readable as JSON")) from error
         if manifest.get("format", 0) > FORMAT:
@@ -252,14 +317,39 @@ class Store:
             )
         return manifest
 
+    def _fetch_manifest(self, path: str) -> bytes:
+        if self._local:
+            return self._fs.cat_file(path)
+        return self._manifests.setdefault(path, remote_files.fetch(self._fs, path))
+
+    def _fetch_manifests(self, shelf: str, names: Iterable[str]) -> None:
+        """Fetch the manifests that are not here yet, side by side; what fails is asked for again when it is needed."""
+        if self._local:
+            return
+        paths = [f"{self._path}/{shelf}/{name}/{shelf[:-1]}.json" for name in names]
+        self._manifests |= remote_files.fetched(self._fs, [path for path in paths if path not in self._manifests])
+
     def _read(self, shelf: str, name: str, file: str) -> dict[str, np.ndarray]:
+        try:
+            return self._read_named(shelf, name, file)
+        except DamagedError:
+            # The trial may have been made again since its manifest came here.
+            if self._manifests.pop(f"{self._path}/{shelf}/{name}/{shelf[:-1]}.json", None) is None:
+                raise
+            return self._read_named(shelf, name, file)
+
+    def _read_named(self, shelf: str, name: str, file: str) -> dict[str, np.ndarray]:
         files = self._manifest(shelf, name)["files"]
         if file not in files:
             raise MissingError(f"{shelf[:-1]} {name} was stored without {file!r}; it has {sorted(files)}.")
         expected = files[file]
         path = f"{self._path}/{shelf}/{name}/{expected['name']}"
         try:
-            data = self._fs.cat_file(path)
+            if self._local:
+                data = self._fs.cat_file(path)
+            else:
+                fetch = remote_files.fetch_and_keep if shelf == "datasets" else remote_files.fetch
+                data = fetch(self._fs, path)
         except FileNotFoundError as error:
             raise DamagedError(_damaged(shelf, name, path, "is missing")) from error
         if len(data) != expected["bytes"]:
@@ -279,7 +369,7 @@ def measurement_name(trial: Trial, probe: Probe) -> str:
 
 
 def _own_shelf(shelf: str) -> str:
-    if shelf not in ("selections", "scores", "probes"):
+    if shelf not in _SHELVES[2:]:
         raise ValueError(f"Expected `shelf` to be 'selections', 'scores' or 'probes', but got {shelf!r}.")
     return shelf
 
@@ -295,15 +385,9 @@ def _damaged(shelf: str, name: str, path: str, fault: str) -> str:
 def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return True
-
-
-def _contiguous(arrays: Arrays) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
 def pack_text(values: Iterable[str]) -> np.ndarray:

@@ -22,7 +22,7 @@ class SubsetPlan:
     trials: int
     """Number of subsets; each is trained once per scheme."""
     design: str = "fixed"
-    """"fixed", "bernoulli", "stratified", "pairs" or "balanced": see `remnant.plan.included`."""
+    """How examples are drawn, such as "fixed", "pairs" or "doubly-balanced": see `remnant.plan.included`."""
     fraction: float = 0.7
     """Expected share of the training examples in a subset."""
     seed: int = 0

@@ -103,7 +103,7 @@ class Subset:
 
     index: int
     """Row of the design, from 0."""
-    design: Literal["fixed", "bernoulli", "stratified", "pairs", "balanced"] = "fixed"
+    design: Literal["fixed", "bernoulli", "stratified", "pairs", "balanced", "doubly-balanced"] = "fixed"
     """How examples are drawn; see `remnant.plan.included`."""
     fraction: float = 0.7
     """Expected share of training examples that are in the subset."""

@@ -179,3 +179,11 @@ def test_caveats_hold_no_results(finding):
 def test_picture_is_drawn_from_the_stored_finding(finding):
     axes = ANALYSIS.plot(Finding.from_dict(finding.to_dict()))
     assert axes.get_ylabel() == "pairs"
+
+
+def test_integer_products_give_the_same_finding(simulated, finding, monkeypatch):
+    """Which way counts are computed is a matter of size only."""
+    from remnant.analyses import influence as analysis
+
+    monkeypatch.setattr(analysis, "_LARGE", 0)
+    assert run(simulated).to_json() == finding.to_json()

@@ -36,9 +36,9 @@ def die_always(cohort) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.fixture(params=sorted(ENGINES))
+@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.slow) if n == "ray" else n for n in sorted(ENGINES)])
 def any_engine(request):
-    return engine(request.param, workers=2)
+    return request.getfixturevalue("ray_engine") if request.param == "ray" else engine(request.param, workers=2)
 
 
 def test_every_cohort_yields_exactly_one_outcome(any_engine, tmp_path):
@@ -84,9 +84,14 @@ def test_leaving_early_ends_the_workers(tmp_path):
 
 
 def test_an_unknown_engine_lists_those_there():
-    with pytest.raises(UnknownNameError, match=r"\['processes', 'serial'\].*Did you mean 'serial'"):
+    with pytest.raises(UnknownNameError, match=r"\['processes', 'ray', 'serial'\].*Did you mean 'serial'"):
         engine("serail")
 
 
 def test_the_default_is_one_worker_per_core():
     assert engine("processes").workers == num_cores() >= 1  # pyright: ignore
+
+
+def test_an_option_that_an_engine_does_not_take_is_named():
+    with pytest.raises(ValueError, match=r"'serial' takes no options besides `workers`, but got 'address'.*\"ray\""):
+        engine("serial", address="auto")

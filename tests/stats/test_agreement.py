@@ -10,6 +10,7 @@ from remnant.stats.agreement import (
     disagreement,
     in_top_k,
     kl_divergence,
+    log_partition,
     log_softmax,
     mean_kl_divergences,
     mismatches,
@@ -90,6 +91,49 @@ def test_blocks_equal_a_slow_version(kind, num_classes, monkeypatch):
     slots = rng.integers(0, num_classes, (17, 3))
     expected = np.exp(np.take_along_axis(p[1, rows], slots, axis=1))
     np.testing.assert_allclose(class_probability(a[1], rows, slots), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_classes", [3, 50])
+def test_known_log_partitions_change_nothing(num_classes, monkeypatch):
+    monkeypatch.setattr("remnant.stats.agreement._VALUES", 5 * num_classes + 1)
+    rng = np.random.default_rng(num_classes)
+    a, b = (rng.normal(0, 4, (2, 23, num_classes)).astype(np.float16) for _ in range(2))
+    known = log_partition(a), log_partition(b)
+    np.testing.assert_allclose(known[0], special.logsumexp(a.astype(np.float64), axis=-1), rtol=1e-14)
+    np.testing.assert_allclose(
+        log_partition(a + np.float16(1000)) - 1000,
+        special.logsumexp((a + np.float16(1000)).astype(np.float64) - 1000, axis=-1),
+        atol=1e-11,
+    )
+    np.testing.assert_allclose(kl_divergence(a, b, known), kl_divergence(a, b), atol=1e-12)
+    assert (kl_divergence(a, a, (known[0], known[0])) == 0).all()
+    np.testing.assert_allclose(
+        kl_divergence(a[0, 4], b[0, 4], (known[0][0, 4], known[1][0, 4])), kl_divergence(a, b)[0, 4]
+    )
+    np.testing.assert_allclose(log_softmax(a, known[0]), log_softmax(a), atol=1e-12)
+    rows, slots = rng.integers(0, 23, 17), rng.integers(0, num_classes, (17, 3))
+    for classes in (slots, slots[:, 0]):
+        expected = class_probability(a[1], rows, classes)
+        np.testing.assert_allclose(class_probability(a[1], rows, classes, known[0][1]), expected, rtol=1e-12)
+
+
+def test_log_partitions_of_logits_that_are_not_finite_are_not_numbers():
+    for kind in (np.float16, np.float64):
+        x = np.zeros((5, 40), kind)
+        x[0, 3], x[1, 0], x[2, 39] = np.inf, -np.inf, np.nan
+        assert np.isnan(log_partition(x)).tolist() == [True, True, True, False, False]
+        assert log_partition(x)[4] == pytest.approx(np.log(40))
+
+
+def test_every_number_of_half_precision_is_read_exactly():
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    expected = every.astype(np.float64)
+    finite = np.isfinite(expected)
+    # Sums of one class are the logits themselves.
+    np.testing.assert_array_equal(log_partition(every[finite, None]), expected[finite])
+    pairs = np.stack([every[finite], every[finite][::-1]], axis=1)
+    np.testing.assert_array_equal(top_class(pairs), pairs.astype(np.float64).argmax(axis=1))
+    assert top_class(np.array([[1, np.inf, 2], [-np.inf, -5, -6]], np.float16)).tolist() == [1, 1]
 
 
 def test_top_class_has_the_smallest_type_that_holds_every_class():

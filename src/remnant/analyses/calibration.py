@@ -32,6 +32,7 @@ from remnant.analyses.calibration_tables import (
 from remnant.analyses.comparison import class_names, comparisons, mean_claim
 from remnant.analyses.panels import SERIES, legend_above, panels
 from remnant.finding import Analysis, Claim, Finding
+from remnant.streamed import in_threads
 
 QUESTION = "Are compressed models still as sure as they are right, and how sure are they where their answer flips?"
 _SOURCES = {
@@ -124,7 +125,7 @@ _Chance = dict[tuple[str, str], list[tuple[float, float]]]
 
 
 def _chances(models: list[Model], measure: str, seed: int) -> list[tuple[float, float]]:
-    return [by_chance(model, measure, random(seed, measure, str(k))) for k, model in enumerate(models)]
+    return in_threads(lambda k: by_chance(models[k], measure, random(seed, measure, str(k))), range(len(models)))
 
 
 def _claims(

@@ -1,5 +1,6 @@
 """Modal labels of a reference population and a compressed one, with what chance alone would change."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from remnant.analyses.comparison import Comparison, Exchange, Null, exchange, stream
+from remnant.analyses.sides import log_partitions
 from remnant.stats.agreement import class_probability, in_top_k
 from remnant.stats.modal import (
     TIE_RULES,
@@ -28,6 +30,7 @@ from remnant.stats.multiplicity import benjamini_hochberg
 from remnant.stats.paired import mcnemar_exact
 from remnant.stats.resampling import permutation_p
 from remnant.stats.two_sample import fisher_exact
+from remnant.streamed import blocks, in_threads
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,14 @@ def right_in_top(comparison: Comparison, label: NDArray[np.integer], k: int) -> 
     """Whether the true class is among the k highest logits of each reference model, shape (trial, example)."""
     if k == 1:
         return comparison.first == label
-    return in_top_k(comparison.reference["logits"].values, label, k)
+    logits = comparison.reference["logits"]
+    found = np.empty(logits.shape[:2], bool)
+
+    def fill(place: tuple[int, slice]) -> None:
+        found[place] = in_top_k(logits[place].values, label[place[1]], k)
+
+    in_threads(fill, itertools.product(range(len(found)), blocks(*logits.shape[1:])))
+    return found
 
 
 def _probabilities(
@@ -181,9 +191,18 @@ def _probabilities(
         return None
     place = np.maximum(labels, 0)
     found = np.empty((sum(side.sizes["trial"] for side in sides), *labels.shape), np.float32)
-    models = (logits for side in sides for logits in side["logits"].values)
-    for row, logits in enumerate(models):
-        found[row] = class_probability(logits, split, place)
+    models = [(side, trial) for side in sides for trial in range(side.sizes["trial"])]
+
+    def fill(row: int) -> None:
+        side, trial = models[row]
+        known = log_partitions(side)
+        for rows in blocks(*side["logits"].shape[1:]):
+            here = slice(*np.searchsorted(split, [rows.start, rows.stop]))
+            partition = None if known is None else known[trial, rows]
+            logits = side["logits"][trial, rows].values
+            found[row, here] = class_probability(logits, split[here] - rows.start, place[here], partition)
+
+    in_threads(fill, range(len(models)))
     return found
 
 

@@ -25,9 +25,13 @@ from remnant.finding import Analysis, Claim, Finding
 from remnant.stats import influence as stats
 from remnant.stats import influence_null as null
 from remnant.stats import influence_tiles as tiled
+from remnant.stats.packed_bits import pack
 
 QUESTION = "Which training examples decide the answers on which test examples?"
 CITATION = "feldman2020what, section 3"
+
+_LARGE = 2e11
+"""Trials x test x training examples from which on integer products are used: about 4 s of float32 products."""
 
 
 def run(
@@ -95,17 +99,36 @@ def run(
 
 def _scan(data: SubsetTrials, thresholds: NDArray[np.float64], top: int) -> dict[str, Any]:
     """One pass over all pairs for each kind of outcome."""
-    num_examples = len(data.labels)
+    large = data.correct.size * data.included.shape[1] >= _LARGE
+    found = (_scan_of_bits if large else _scan_of_arrays)(data, thresholds, top)
     z = partial(tiled.histogram_z, edges=EDGES)
+    found["margin_z"] = tiled.fold(tiled.tiles(data.margin, data.included), {"z": z})["z"]
+    return found
+
+
+def _scan_of_arrays(data: SubsetTrials, thresholds: NDArray[np.float64], top: int) -> dict[str, Any]:
+    num_examples = len(data.labels)
     reducers = {
         "top": partial(tiled.top_k, num_examples=num_examples, k=top),
         "bottom": partial(tiled.top_k, num_examples=num_examples, k=1, sign=-1),
         "above": partial(tiled.count_above, thresholds=thresholds, labels=data.labels, train_labels=data.train_labels),
-        "z": z,
+        "z": partial(tiled.histogram_z, edges=EDGES),
     }
-    found = tiled.fold(tiled.tiles(data.correct, data.included), reducers)
-    found["margin_z"] = tiled.fold(tiled.tiles(data.margin, data.included), {"z": z})["z"]
-    return found
+    return tiled.fold(tiled.tiles(data.correct, data.included), reducers)
+
+
+def _scan_of_bits(data: SubsetTrials, thresholds: NDArray[np.float64], top: int) -> dict[str, Any]:
+    """The same numbers from integer products, which pay for the import of torch where there are many pairs."""
+    from remnant.lab import influence as engine
+
+    shape = (len(data.labels), len(data.train_labels))
+    reducers: dict[str, engine.Reducer] = {
+        "top": engine.StrongestOnExamples(*shape, top),
+        "bottom": engine.StrongestOnExamples(*shape, 1, sign=-1),
+        "above": engine.CountAbove(thresholds, data.labels, data.train_labels),
+        "z": engine.HistogramZ(EDGES),
+    }
+    return engine.scan(pack(data.correct), pack(data.included), reducers)
 
 
 def _permuted_counts(data: SubsetTrials, order: NDArray[np.intp], threshold: float) -> NDArray[np.int64]:

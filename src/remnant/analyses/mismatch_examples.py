@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from remnant.analyses.comparison import Comparison
 from remnant.analyses.examples import answer, text_lines, texts
 from remnant.analyses.mismatch_measures import Part
+from remnant.analyses.sides import log_partitions
 from remnant.finding import Exhibit
 from remnant.stats.agreement import class_probability
 
@@ -147,8 +148,9 @@ def _sure(
     if not comparison.has_logits:
         return None
     data: xr.Dataset = (comparison.reference, comparison.compressed)[side]
-    logits = data["logits"].values
-    total = np.zeros(len(rows))
+    total, known = np.zeros(len(rows)), log_partitions(data)
     for pair, here in zip(comparison.pairs, flipped, strict=True):
-        total[here] += class_probability(logits[pair[side]], rows[here], classes[here])
+        logits = data["logits"][pair[side], rows[here]].values
+        partition = None if known is None else known[pair[side], rows[here]]
+        total[here] += class_probability(logits, np.arange(len(logits)), classes[here], partition)
     return total / np.count_nonzero(flipped, axis=0)

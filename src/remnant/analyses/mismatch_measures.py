@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remnant.analyses.comparison import Comparison, Exchange, Null, exchange, stream
+from remnant.analyses.sides import log_partitions
 from remnant.stats.agreement import (
     disagreement,
     kl_divergence,
@@ -17,6 +18,7 @@ from remnant.stats.agreement import (
 from remnant.stats.rates import quantile_interval
 from remnant.stats.resampling import jackknife, permutation_p
 from remnant.stats.trial_intervals import mean_interval
+from remnant.streamed import blocks, in_threads
 
 KL_STATISTICS = ("mean", "p50", "p90", "p99", "max")
 """Of KL(reference || compressed) over the examples of a pair of models."""
@@ -99,9 +101,20 @@ def measure(comparison: Comparison, null: Null, num_permutations: int, seed: int
 def _divergence(comparison: Comparison) -> Divergence | None:
     if not comparison.has_logits:
         return None
-    one, two = comparison.reference["logits"].values, comparison.compressed["logits"].values
-    rows = np.array([_summary(np.sort(kl_divergence(one[j], two[k]))) for j, k in comparison.pairs])
-    return Divergence(*np.moveaxis(rows, 2, 0))
+    sides = (comparison.reference, comparison.compressed)
+    num_examples, num_classes = sides[0]["logits"].shape[1:]
+    values = np.empty((len(comparison.pairs), num_examples))
+
+    def fill(rows: slice) -> None:
+        one, two = (side["logits"][:, rows].values for side in sides)
+        known = [log_partitions(side, rows) for side in sides]
+        for place, (j, k) in enumerate(comparison.pairs):
+            partitions = None if known[0] is None or known[1] is None else (known[0][j], known[1][k])
+            values[place, rows] = kl_divergence(one[j], two[k], partitions)
+
+    in_threads(fill, blocks(num_examples, num_classes, comparison.num_first + comparison.num_second))
+    summaries = np.array([_summary(np.sort(row)) for row in values])
+    return Divergence(*np.moveaxis(summaries, 2, 0))
 
 
 def _summary(ordered: NDArray[np.float64]) -> list[tuple[float, float, float]]:
@@ -127,15 +140,21 @@ def noise_between_seeds(comparison: Comparison) -> Noise | None:
 def _kl_between_seeds(comparison: Comparison) -> NDArray[np.float64] | None:
     if not comparison.has_logits:
         return None
-    logits = comparison.reference["logits"].values
-    num_trials, num_examples, num_classes = logits.shape
-    kl = np.zeros((num_trials, num_trials))
-    # Blocks of examples: the log-probabilities of all trials may not fit in memory.
+    reference = comparison.reference
+    num_trials, num_examples, num_classes = reference["logits"].shape
+    # Log-probabilities of all trials in double precision may not fit into memory.
     size = max(1, _VALUES // (num_trials * num_classes))
-    for start in range(0, num_examples, size):
-        block = log_softmax(logits[:, start : start + size])
-        kl += mean_kl_divergences(block) * (block.shape[1] / num_examples)
-    return kl
+
+    def total(rows: slice) -> NDArray[np.float64]:
+        logits, known = reference["logits"][:, rows].values, log_partitions(reference, rows)
+        kl = np.zeros((num_trials, num_trials))
+        for start in range(0, logits.shape[1], size):
+            part = slice(start, start + size)
+            block = log_softmax(logits[:, part], None if known is None else known[:, part])
+            kl += mean_kl_divergences(block) * (block.shape[1] / num_examples)
+        return kl
+
+    return sum(in_threads(total, blocks(num_examples, num_classes, num_trials)), np.zeros((num_trials, num_trials)))
 
 
 def over_pairs(matrix: NDArray[np.float64]) -> tuple[float, float | None, float | None]:

@@ -84,3 +84,8 @@ def trials(population: xr.Dataset, rows: NDArray[np.intp]) -> xr.Dataset:
 def answers(side: xr.Dataset) -> NDArray[np.integer]:
     """Predicted class of each trial and example."""
     return side["prediction"].values if "prediction" in side else top_class(side["logits"].values)
+
+
+def log_partitions(side: xr.Dataset, examples: slice = slice(None)) -> NDArray[np.floating] | None:
+    """Of each trial and some examples, where they were made when the logits were loaded; else None."""
+    return side["log_partition"].values[:, examples] if "log_partition" in side else None

@@ -15,6 +15,7 @@ from remnant.analyses.why_plot import plot
 from remnant.analyses.why_words import example_table, factor_table, gallery, influencer_table
 from remnant.finding import Analysis, Finding, NotApplicable
 from remnant.population import reference_of
+from remnant.streamed import in_threads
 
 QUESTION = "Why were these examples forgotten, and not others?"
 
@@ -73,14 +74,16 @@ def run(
     asked = Settings(folds, permutations, most_examples, seed)
     base, first = sides[0].reference, sides[0].first
     by_reference = cache(lambda models: reference_measures(base.isel(trial=list(models)), first[list(models)]))
-    parts = [measure(population, s, influential, asked, by_reference=by_reference, floor=floor) for s in sides]
+    of_reference = by_reference(tuple(range(len(first))))
+    parts = in_threads(
+        lambda side: measure(population, side, influential, asked, by_reference=by_reference, floor=floor), sides
+    )
     if not any(part.known.factors for part in parts):
         raise NotApplicable(
             "Nothing is known of the examples that could explain what is forgotten: keep the `logits`, give columns "
             "of attributes, or several models of the reference."
         )
     names = class_names(population)
-    of_reference = by_reference(tuple(range(len(first))))
     shown = {part.comparison.scheme: gallery(part, influential, names, gallery_size) for part in parts}
     tables = {
         "schemes": pd.DataFrame([row for part in parts for row in scheme_rows(part)]),

@@ -12,17 +12,21 @@ from remnant.cli.compressing import compress
 from remnant.cli.data_audit import audit as audit_data
 from remnant.cli.data_audit import fit as fit_data
 from remnant.cli.data_sets import decode, encode, select
+from remnant.cli.influences import influence
 from remnant.cli.judging import gate, verify
+from remnant.cli.planning import plan
 from remnant.cli.populations import audit, demo, doctor, list_names, probe, run
 from remnant.cli.terminal import errors
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
+    "plan": plan,
     "run": run,
     "probe": probe,
     "audit": audit,
     "compare": compare,
     "compress": compress,
+    "influence": influence,
     "gate": gate,
     "verify": verify,
     "data encode": encode,

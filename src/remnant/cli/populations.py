@@ -1,7 +1,9 @@
 """Commands on populations that remnant trains: demo, run, audit, list, doctor."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -17,9 +19,20 @@ from remnant.cli.terminal import Bar, Data, Json, StoreRoot, Workers, console, d
 
 if TYPE_CHECKING:
     from remnant.analyses import Outlook
+    from remnant.engine import Engine
     from remnant.probes import Probe
     from remnant.store import Store
     from remnant.trial import Trial
+
+EngineName = Annotated[str, arg(help='"processes", "ray" (a cluster) or "serial" (for debugging).')]
+Address = Annotated[
+    str | None,
+    arg(
+        help='Of the Ray cluster: "auto" on one of its machines, "HOST:6379", or "ray://HOST:10001" from outside. '
+        "Default: RAY_ADDRESS, else a cluster on this machine."
+    ),
+]
+Gpus = Annotated[float, arg(help="GPUs for each cohort with Ray, such as 0.25 for four that share one.")]
 
 
 def demo(
@@ -41,7 +54,9 @@ def run(
     study: Annotated[Positional[Path], arg(help="TOML file with the recipe, schemes, seeds and subsets.")],
     *,
     store: StoreRoot = "runs",
-    engine: Annotated[str, arg(help='"processes" or "serial" (for debugging).')] = "processes",
+    engine: EngineName = "processes",
+    address: Address = None,
+    gpus: Gpus = 0.0,
     workers: Workers = None,
     data: Data = None,
     json: Json = False,
@@ -57,19 +72,20 @@ def run(
     plan = read(study)
     trials = plan.trials()
     shelf = Store(store)
+    where = _engine(engine, workers, address=address, gpus=gpus)
     start = time.monotonic()
-    with Bar("trials", quiet=json) as bar:
+    with Bar("trials", quiet=json) as bar, redirect_stdout(sys.stderr):
 
         def show(state: execute.Progress) -> None:
             accuracy = "failed" if state.accuracy is None else f"accuracy {100 * state.accuracy:.1f} %"
             label = state.outcome.cohort[0].scheme.label
             bar.update(state.finished, state.total, f"{label}, {accuracy}")
 
-        newly = execute.run(trials, shelf, engine=engine, workers=workers, root=data, progress=show)
+        newly = execute.run(trials, shelf, engine=where, root=data, progress=show)
     seconds = time.monotonic() - start
     if not json:
         console.print(f"{newly} trials finished in {duration(seconds)}; they are in [bold]{escape(store)}[/bold].")
-    measured = _measure(trials, plan.probes, shelf, engine=engine, workers=workers, data=data, quiet=json)
+    measured = _measure(trials, plan.probes, shelf, engine=where, data=data, quiet=json)
     if json:
         seconds = time.monotonic() - start
         print_json({"store": store, "finished": newly, "measured": measured, "seconds": seconds})
@@ -83,7 +99,9 @@ def probe(
     *,
     schemes: Annotated[tuple[str, ...], arg(help="Only trials of these schemes, by label; default all.")] = (),
     examples: Annotated[str, arg(help='So many examples, or "all"; default that of each probe.')] = "",
-    engine: Annotated[str, arg(help='"processes" or "serial" (for debugging).')] = "processes",
+    engine: EngineName = "processes",
+    address: Address = None,
+    gpus: Gpus = 0.0,
     workers: Workers = None,
     data: Data = None,
     json: Json = False,
@@ -111,10 +129,18 @@ def probe(
             raise ValueError(f'Expected `examples` to be a number >= 1 or "all", but got {examples!r}.')
         chosen = [replace(one, examples=None if examples == "all" else int(examples)) for one in chosen]
     wanted = [trial for trial in trials if not schemes or trial.scheme.label in schemes]
+    where = _engine(engine, workers, address=address, gpus=gpus)
     start = time.monotonic()
-    measured = _measure(wanted, chosen, shelf, engine=engine, workers=workers, data=data, quiet=json)
+    measured = _measure(wanted, chosen, shelf, engine=where, data=data, quiet=json)
     if json:
         print_json({"store": store, "measured": measured, "seconds": time.monotonic() - start})
+
+
+def _engine(name: str, workers: int | None, *, address: str | None, gpus: float) -> "Engine":
+    from remnant.engine import engine
+
+    options = {option: value for option, value in (("address", address), ("gpus", gpus)) if value}
+    return engine(name, workers=workers, **options)
 
 
 def _measure(
@@ -122,8 +148,7 @@ def _measure(
     probes: "Sequence[Probe]",
     store: "Store",
     *,
-    engine: str,
-    workers: int | None,
+    engine: "Engine",
     data: str | None,
     quiet: bool,
 ) -> int:
@@ -132,14 +157,14 @@ def _measure(
     if not probes:
         return 0
     start = time.monotonic()
-    with Bar("measurements", quiet=quiet) as bar:
+    with Bar("measurements", quiet=quiet) as bar, redirect_stdout(sys.stderr):
 
         def show(state: execute.Progress) -> None:
             trial, part = state.outcome.cohort[0]
             failed = ", failed" if state.outcome.error else ""
             bar.update(state.finished, state.total, f"{part.kind}, {trial.scheme.label}{failed}")
 
-        measured = execute.probe(trials, probes, store, engine=engine, workers=workers, root=data, progress=show)
+        measured = execute.probe(trials, probes, store, engine=engine, root=data, progress=show)
     if not quiet:
         took = duration(time.monotonic() - start)
         console.print(f"{measured} measurements in {took}; they are in [bold]{escape(store.root)}[/bold].")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from typing import Any, Protocol
 
 from remnant.registry import find
@@ -31,16 +32,41 @@ class Engine(Protocol):
 ENGINES = {
     "serial": "remnant.engine.serial:Serial",
     "processes": "remnant.engine.processes:Processes",
+    "ray": "remnant.engine.ray:Ray",
 }
 
 
-def engine(name: str, *, workers: int | None = None) -> Engine:
-    """The engine called `name` with a number of workers (default: one per core)."""
+def engine(name: str, *, workers: int | None = None, **options: Any) -> Engine:
+    """The engine called `name`.
+
+    Parameters
+    ----------
+    workers
+        How many cohorts at once; default as the engine says, mostly one per core.
+    options
+        What the engine takes besides, such as `address` of "ray".
+
+    Raises
+    ------
+    ValueError
+        If there is no such engine, or it does not take an option.
+    """
     from remnant.registry import user_object
 
     found = find("engine", name, ENGINES)
     made = user_object(found) if isinstance(found, str) else found
-    return made(workers=workers or num_cores())
+    taken = signature(made).parameters
+    if wrong := [option for option in options if option not in taken]:
+        others = sorted(set(taken) - {"workers"})
+        raise ValueError(
+            f"The engine {name!r} takes {others or 'no options'} besides `workers`, but got {wrong[0]!r}. "
+            'Do you mean the engine "ray"?'
+        )
+    if workers:
+        options["workers"] = workers
+    elif taken["workers"].default is Parameter.empty:
+        options["workers"] = num_cores()
+    return made(**options)
 
 
 def num_cores() -> int:

@@ -1,13 +1,10 @@
-"""One trial: train or compress, probe, publish."""
+"""Trials, one or many at once: train or compress, probe, publish."""
 
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
-from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,23 +12,43 @@ from torch import nn
 
 from remnant import plan
 from remnant.engine import Cohort
-from remnant.lab import data, footprint, models, probe
+from remnant.lab import data, models
+from remnant.lab.cohort import rules
+from remnant.lab.cohort.training import Member, train_together
 from remnant.lab.compress import Context, compress, restore, take_part
 from remnant.lab.foreign.model import state_hash
-from remnant.lab.pictures import pictures
+from remnant.lab.publishing import Made, publish
 from remnant.lab.selection import load as load_selection
 from remnant.lab.train import train
 from remnant.schemes import Dense, trains
-from remnant.store import Store, pack_text
-from remnant.trial import NUMERICS, Recipe, Trial
+from remnant.store import Store
+from remnant.trial import Recipe, Trial
 
 
 def run_cohort(cohort: Cohort, *, store: str, root: str | None = None) -> None:
-    """Finish every trial of the cohort that the store does not hold yet."""
+    """Finish every trial of the cohort that the store does not hold yet.
+
+    A trial that fails costs no other: the first failure is raised when all have run.
+    """
     shelf = Store(store)
+    stacks: dict[Recipe, list[Trial]] = {}
+    singles: list[Trial] = []
+    for trial in [trial for trial in cohort if trial not in shelf]:
+        (stacks.setdefault(trial.recipe, []) if _together(trial) else singles).append(trial)
+    failures: list[Exception] = []
     with reproducible():
-        for trial in shelf.missing(cohort):
-            run_trial(trial, shelf, root)
+        for trials in stacks.values():
+            if len(trials) > 1:
+                failures += run_together(trials, shelf, root)
+            else:
+                singles += trials
+        for trial in singles:
+            try:
+                run_trial(trial, shelf, root)
+            except Exception as error:
+                failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def run_trial(trial: Trial, store: Store, root: str | None = None) -> None:
@@ -40,42 +57,41 @@ def run_trial(trial: Trial, store: Store, root: str | None = None) -> None:
     The result depends on the trial (and the kind of machine) alone: not on the engine, the number
     of workers or what was computed before.
     """
-    dataset = data_of(trial.recipe, root)
-    labels = dataset.train.labels.numpy()
-    in_subset = _trained_on(trial, dataset, store)
-    indices = np.flatnonzero(in_subset)
-
-    start = time.monotonic()
-    if trial.parent is None:
-        model = _trained(trial, dataset, indices)
+    if _together(trial):
+        failures = run_together([trial], store, root)
     else:
-        model = _compressed(trial, store, root, dataset, indices)
-    trained = time.monotonic()
+        dataset = data_of(trial.recipe, root)
+        in_subset = _trained_on(trial, dataset, store)
+        start = time.monotonic()
+        if trial.parent is None:
+            model = _trained(trial, dataset, np.flatnonzero(in_subset))
+        else:
+            model = _compressed(trial, store, root, dataset, np.flatnonzero(in_subset))
+        failures = publish([Made(trial, model, in_subset, time.monotonic() - start)], dataset, store)
+    if failures:
+        raise failures[0]
 
-    test_logits = probe.logits(model, dataset, dataset.test)
-    train_logits = probe.logits(model, dataset, dataset.train)
-    prediction = train_logits.argmax(axis=1)
-    predictions = {
-        "logits": test_logits,
-        "train_prediction": prediction.astype(np.min_scalar_type(dataset.num_classes - 1)),
-        "train_margin": probe.margins(train_logits, labels).astype(np.float16),
-        "included": np.packbits(in_subset),
-    }
-    record = {
-        "dataset": dataset.fingerprint,
-        "numerics": NUMERICS,
-        "accuracy": {
-            "train": float((prediction == labels)[in_subset].mean()),
-            "test": float((test_logits.argmax(axis=1) == dataset.test.labels.numpy()).mean()),
-        },
-        "footprint": footprint.measure(model, dataset.input_shape),
-        "seconds": {"train": trained - start, "evaluate": time.monotonic() - trained},
-        "machine": {"host": platform.node(), "processor": platform.processor() or platform.machine()},
-        "versions": {name: version(name) for name in ("remnant", "torch", "numpy")},
-    }
-    if not store.has_dataset(dataset.fingerprint):
-        store.publish_dataset(dataset.fingerprint, *_describe(dataset))
-    store.publish(trial, {"predictions": predictions, "weights": _state(model)}, record)
+
+def run_together(trials: list[Trial], store: Store, root: str | None = None) -> list[Exception]:
+    """Train trials of one recipe at once and publish them: each as `run_trial` would; the errors of those that failed.
+
+    `remnant.lab.cohort.rules` says for which trials.
+    """
+    dataset = data_of(trials[0].recipe, root)
+    masks = [_trained_on(trial, dataset, store) for trial in trials]
+    start = time.monotonic()
+    members = [
+        Member(_initial(trial, dataset), np.flatnonzero(mask), trial.rng)
+        for trial, mask in zip(trials, masks, strict=True)
+    ]
+    errors = train_together(members, trials[0].recipe, dataset)
+    seconds = (time.monotonic() - start) / len(trials)
+    made = [
+        Made(trial, member.model, mask, seconds)
+        for trial, member, mask, error in zip(trials, members, masks, errors, strict=True)
+        if error is None
+    ]
+    return [error for error in errors if error is not None] + publish(made, dataset, store)
 
 
 def load_model(trial: Trial, store: Store, root: str | None = None) -> nn.Module:
@@ -152,10 +168,13 @@ def _selected(trial: Trial, dataset: data.Dataset, store: Store, key: str) -> np
 def _trained(trial: Trial, dataset: data.Dataset, indices: np.ndarray) -> nn.Module:
     if trial.recipe.weights is not None:
         return _as_given(trial, dataset).to(_device())
-    model = models.build(trial.recipe.architecture, dataset.input_shape, dataset.num_classes, trial.rng("init"))
-    model.to(_device())
+    model = _initial(trial, dataset).to(_device())
     hook = take_part(trial.scheme, model)
     return train(model, trial.recipe, dataset, indices, trial.rng, hook=hook)
+
+
+def _initial(trial: Trial, dataset: data.Dataset) -> nn.Module:
+    return models.build(trial.recipe.architecture, dataset.input_shape, dataset.num_classes, trial.rng("init"))
 
 
 def _as_given(trial: Trial, dataset: data.Dataset) -> nn.Module:
@@ -184,8 +203,8 @@ def _compressed(trial: Trial, store: Store, root: str | None, dataset: data.Data
     return compress(trial.step, parent.to(_device()), context)
 
 
-def _state(model: nn.Module) -> dict[str, np.ndarray]:
-    return {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
+def _together(trial: Trial) -> bool:
+    return rules.together(trial) and _device().type == "cpu"
 
 
 def _device() -> torch.device:
@@ -196,20 +215,6 @@ def _device() -> torch.device:
 def cached_dataset(name: str, root: str | None) -> data.Dataset:
     """A data set, kept in memory until another one is asked for."""
     return data.load(name, root)
-
-
-def _describe(dataset: data.Dataset) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    """Files and record of a data set for `Store.publish_dataset`."""
-    examples: dict[str, np.ndarray] = {"classes": pack_text(dataset.classes)}
-    files = {"examples": examples}
-    for name, split in (("train", dataset.train), ("test", dataset.test)):
-        examples[f"{name}_labels"] = split.labels.numpy()
-        examples[f"{name}_ids"] = pack_text(split.ids.tolist())
-        for column, values in split.groups.items():
-            examples[f"{name}_group_{column}"] = pack_text(str(value) for value in values)
-        if (small := pictures(split.images)) is not None:
-            files[name] = {"pictures": small}
-    return files, {"name": dataset.name}
 
 
 @contextmanager

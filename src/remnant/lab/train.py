@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -99,13 +99,13 @@ def train(
     changes = rng("augmentation")
     optimizer = make_optimizer(model, recipe)
     minimised = objective or CrossEntropy(recipe.label_smoothing)
-    best = _Best(recipe.checkpoint, dataset, held_out)
+    best = Best(recipe.checkpoint, dataset, held_out)
     device = next(model.parameters()).device
     low_precision = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
 
     model.to(memory_format=torch.channels_last).train()
     with _own_random_state(rng("dropout")):
-        for step, batch in enumerate(_batches(indices, batch_size, last - first, rng("order")), first):
+        for step, batch in enumerate(batches(indices, batch_size, last - first, rng("order")), first):
             if hook is not None:
                 hook.before_step(step, num_steps)
             rate = learning_rate(recipe, step, num_steps)
@@ -122,7 +122,7 @@ def train(
 
             finished = step + 1
             if finished % steps_per_epoch == 0 or finished == last:
-                _check_finite(loss.item(), finished, num_steps, recipe)
+                check_finite(loss.item(), finished, num_steps, recipe)
                 if report is not None:
                     report(finished, num_steps, loss.item())
                 if hook is None or hook.settled(finished, num_steps) or finished == last:
@@ -162,14 +162,19 @@ def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:
     return recipe.learning_rate
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer; weight decay on weights of two and more dimensions only."""
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Parameters that are trained, and their weight decay: on weights of two and more dimensions only."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
+    return [group for group in groups if group["params"]]
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over `parameter_groups`."""
+    groups = parameter_groups(model, recipe)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999), fused=True)
     nesterov = recipe.nesterov and recipe.momentum > 0
@@ -204,7 +209,7 @@ def accuracy(model: nn.Module, dataset: Dataset, split: str, indices: np.ndarray
     return right / len(chosen)
 
 
-def _batches(indices: np.ndarray, size: int, number: int, order: np.random.Generator) -> Iterator[Tensor]:
+def batches(indices: np.ndarray, size: int, number: int, order: np.random.Generator) -> Iterator[Tensor]:
     """`number` batches; each epoch has its own order and leaves out what does not fill a batch."""
     per_epoch = len(indices) // size
     for first in range(0, number, per_epoch):
@@ -221,7 +226,8 @@ def _own_random_state(rng: np.random.Generator) -> Iterator[None]:
         yield
 
 
-def _check_finite(loss: float, step: int, num_steps: int, recipe: Recipe) -> None:
+def check_finite(loss: float, step: int, num_steps: int, recipe: Recipe) -> None:
+    """Raise `DivergedError` if the training loss after `step` steps is NaN or infinite."""
     if not math.isfinite(loss):
         raise DivergedError(
             f"The training loss is {loss} at step {step} of {num_steps}. "
@@ -229,7 +235,7 @@ def _check_finite(loss: float, step: int, num_steps: int, recipe: Recipe) -> Non
         )
 
 
-class _Best:
+class Best:
     """Keeps the weights of the best epoch, where the recipe asks for it."""
 
     def __init__(self, checkpoint: str, dataset: Dataset, held_out: np.ndarray) -> None:

@@ -4,7 +4,7 @@ Logits may be of any precision. They are read in blocks of examples that fit int
 there, so that no second copy of a large array is ever made.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -83,14 +83,48 @@ def disagreement(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     return np.array([np.count_nonzero(b != row, axis=1) for row in a]) / a.shape[1]
 
 
-def log_softmax(logits: ArrayLike) -> NDArray[np.float64]:
-    """Logarithms of the softmax probabilities over the last axis, in double precision."""
-    x = np.asarray(logits, np.float64)
+def log_softmax(logits: ArrayLike, log_partitions: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
+    """Logarithms of the softmax probabilities over the last axis, in double precision.
+
+    Quicker where `log_partitions`, from `log_partition`, are known.
+    """
+    x = _comparable(np.asarray(logits)).astype(np.float64)
+    if log_partitions is not None:
+        x -= log_partitions[..., None]
+        return x
     x = x - x.max(axis=-1, keepdims=True)
     return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
 
 
-def kl_divergence(reference_logits: ArrayLike, compressed_logits: ArrayLike) -> NDArray[np.float64]:
+def log_partition(logits: ArrayLike) -> NDArray[np.float64]:
+    """Logarithm of the sum over classes of exp(logit), shape (..., example): what logits exceed log-probabilities by.
+
+    In double precision. NaN where a logit is NaN or infinite.
+
+    Parameters
+    ----------
+    logits
+        Shape (..., example, class).
+    """
+    x = np.asarray(logits)
+    found = np.empty(x.shape[:-1])
+    (work,) = _workspace(1, *x.shape[-2:])
+    for index in np.ndindex(x.shape[:-2]):
+        for block in _blocks(*x.shape[-2:]):
+            part = _filled(work, x[(*index, block)])
+            highest = part.max(axis=-1)
+            if not np.isfinite(part.min()) or not np.isfinite(highest).all():
+                part[~np.isfinite(part).all(axis=-1)] = np.nan
+            part -= np.where(np.isfinite(highest), highest, 0.0)[:, None]
+            found[(*index, block)] = highest + np.log(np.exp(part, out=part).sum(axis=-1))
+    return found
+
+
+def kl_divergence(
+    reference_logits: ArrayLike,
+    compressed_logits: ArrayLike,
+    log_partitions: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
+) -> NDArray[np.float64]:
     """KL(reference || compressed) of the softmax probabilities on each example, in nats.
 
     sum over classes of p_reference log(p_reference / p_compressed); >= 0, and 0 iff the probabilities
@@ -100,25 +134,37 @@ def kl_divergence(reference_logits: ArrayLike, compressed_logits: ArrayLike) -> 
     ----------
     reference_logits, compressed_logits
         Shape (..., class).
+    log_partitions
+        Of both, from `log_partition`, of the shape of the result: halves the work where they are known.
 
     References
     ----------
     kullback1951information
     """
     a, b = np.broadcast_arrays(np.atleast_2d(reference_logits), np.atleast_2d(compressed_logits))
-    found = np.empty(a.shape[:-1])
+    shape = np.broadcast_shapes(np.shape(reference_logits), np.shape(compressed_logits))[:-1]
+    known = (
+        None
+        if log_partitions is None
+        else [np.broadcast_to(one, shape).reshape(a.shape[:-1]) for one in log_partitions]
+    )
+    found, works = np.empty(a.shape[:-1]), _workspace(3, *a.shape[-2:])
     for index in np.ndindex(a.shape[:-2]):
         for block in _blocks(*a.shape[-2:]):
             here = (*index, block)
-            found[here] = _kl_of_block(_block(a[here]), _block(b[here]))
-    return found.reshape(np.broadcast_shapes(np.shape(reference_logits), np.shape(compressed_logits))[:-1])
+            one, two = _filled(works[0], a[here]), _filled(works[1], b[here])
+            if known is None:
+                found[here] = _kl_of_block(one, two, works[2][: len(one)])
+            else:
+                found[here] = _known_kl_of_block(one, two, works[2][: len(one)], [one[here] for one in known])
+    return found.reshape(shape)
 
 
-def _kl_of_block(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """KL of two blocks of logits, which are overwritten."""
+def _kl_of_block(a: NDArray[np.float64], b: NDArray[np.float64], p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """KL of two blocks of logits; all three are overwritten."""
     a -= a.max(axis=-1, keepdims=True)
     b -= b.max(axis=-1, keepdims=True)
-    p = np.exp(a)
+    np.exp(a, out=p)
     total = p.sum(axis=-1)
     a -= b
     p *= a
@@ -127,8 +173,23 @@ def _kl_of_block(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.f
     return np.maximum(p.sum(axis=-1) / total - (np.log(total) - np.log(other)), 0.0)
 
 
+def _known_kl_of_block(
+    a: NDArray[np.float64], b: NDArray[np.float64], p: NDArray[np.float64], known: Sequence[NDArray[np.floating]]
+) -> NDArray[np.float64]:
+    """The same where the log partitions are known: the mean of the difference of the log-probabilities."""
+    a -= known[0][:, None]
+    b -= known[1][:, None]
+    np.exp(a, out=p)
+    a -= b
+    p *= a
+    return np.maximum(p.sum(axis=-1), 0.0)
+
+
 def class_probability(
-    logits: ArrayLike, rows: NDArray[np.integer], classes: NDArray[np.integer]
+    logits: ArrayLike,
+    rows: NDArray[np.integer],
+    classes: NDArray[np.integer],
+    log_partitions: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float64]:
     """Softmax probability of one class on each of some examples, shape (row,).
 
@@ -140,9 +201,14 @@ def class_probability(
         Examples to read, shape (row,).
     classes
         The class on each of them, shape (row,) or (row, slot); the result has that shape.
+    log_partitions
+        Of all examples, shape (example,), from `log_partition`: saves nearly all of the work where they are known.
     """
     x, classes = np.asarray(logits), np.asarray(classes)
     slots = classes if classes.ndim > 1 else classes[:, None]
+    if log_partitions is not None:
+        own = x[np.asarray(rows)[:, None], slots].astype(np.float64)
+        return np.exp(own - log_partitions[rows, None]).reshape(classes.shape)
     found = np.empty(slots.shape)
     for block in _blocks(len(rows), x.shape[-1]):
         part = _block(x[rows[block]])
@@ -254,15 +320,47 @@ def prediction_distances(
 
 def _blocks(num_rows: int, num_columns: int) -> Iterator[slice]:
     """Slices of rows of at most `_VALUES` numbers, and of at least one row."""
-    size = max(1, _VALUES // num_columns)
-    return (slice(start, start + size) for start in range(0, num_rows, size))
+    size = _block_size(num_columns)
+    return (slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size))
+
+
+def _block_size(num_columns: int) -> int:
+    return max(1, _VALUES // num_columns)
 
 
 def _comparable(block: NDArray[np.floating]) -> NDArray[np.floating]:
     """The block itself, or in single precision instead of half, which has no fast comparison."""
-    return block.astype(np.float32) if block.dtype == np.float16 else block
+    return _single(block) if block.dtype == np.float16 else block
+
+
+def _single(half: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Half precision in single precision, exactly; three times as fast as `astype`, which converts one by one.
+
+    The 15 bits of exponent and fraction move to where single precision has them. That divides by 2^112, since its
+    exponents are 112 higher.
+    """
+    bits = np.ascontiguousarray(half).view(np.int16)
+    if ((bits & 0x7C00) == 0x7C00).any():  # NaN or infinite
+        return half.astype(np.float32)
+    wide = bits.astype(np.int32)
+    wide <<= 13
+    wide &= ~0x70001FFF
+    return np.multiply(wide.view(np.float32), np.float32(2.0**112), out=wide.view(np.float32))
 
 
 def _block(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """A copy in double precision, laid out for reductions over classes."""
-    return np.array(logits, np.float64, order="F" if logits.shape[-1] < _FEW_CLASSES else "C")
+    return _filled(_workspace(1, *logits.shape)[0], logits)
+
+
+def _workspace(num: int, num_rows: int, num_columns: int) -> list[NDArray[np.float64]]:
+    """Room for blocks in double precision, laid out for reductions over classes."""
+    shape = (min(num_rows, _block_size(num_columns)), num_columns)
+    return [np.empty(shape, order="F" if num_columns < _FEW_CLASSES else "C") for _ in range(num)]
+
+
+def _filled(work: NDArray[np.float64], logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The logits in double precision, in the first rows of `work`."""
+    found = work[: len(logits)]
+    np.copyto(found, _comparable(logits))
+    return found

@@ -215,6 +215,15 @@ def centred(outcome: NDArray) -> NDArray[np.float64]:
     return outcome - outcome.mean(axis=0)
 
 
+def estimate_of_counts(
+    both: NDArray[np.integer], right: NDArray[np.integer], num_in: NDArray[np.integer], num_trials: int
+) -> Estimate:
+    """The estimate of 0/1 outcomes from counts of trials: with and right, right, with, all."""
+    total = right.astype(np.float64)
+    variance = total * (num_trials - total) / (num_trials * (num_trials - 1))
+    return _estimate(both.astype(np.float64), total, variance, num_in, num_trials, True)
+
+
 def _estimate(
     sums: NDArray, total: NDArray, variance: NDArray, num_in: NDArray, num_trials: int, binary: np.bool_ | bool
 ) -> Estimate:

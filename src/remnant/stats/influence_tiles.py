@@ -94,7 +94,7 @@ class TopK:
 
     values: NDArray[np.float32]
     """Shape (example, k); -inf where there are fewer than k."""
-    train_examples: NDArray[np.intp]
+    train_examples: NDArray[np.signedinteger]
     """Their training examples; -1 where there are fewer than k."""
 
 
@@ -159,8 +159,8 @@ def histogram_z(tile: Tile, state: NDArray[np.int64] | None, *, edges: NDArray[n
 class Pairs:
     """Pairs of a test and a training example, in no particular order."""
 
-    examples: NDArray[np.intp]
-    train_examples: NDArray[np.intp]
+    examples: NDArray[np.signedinteger]
+    train_examples: NDArray[np.signedinteger]
     influence: NDArray[np.float32]
 
 
