@@ -8,6 +8,7 @@ import xarray as xr
 
 from remnant.analyses.memorization import ANALYSIS, run
 from remnant.finding import Finding, NotApplicable
+from remnant.stats.memorization_estimators import combined_memorization
 from tests.simulate import population
 
 TRUTH = 0.4
@@ -62,6 +63,9 @@ def test_table_of_examples_holds_the_definition(simulated, finding):
         margin = trials["train_margin"].values[:, place].astype(float)
         assert row["margin_memorization"] == pytest.approx(margin[inside].mean() - margin[~inside].mean())
         assert row["class"] == f"class {place % 5}"
+    expected = combined_memorization(*(trials[name].values for name in ("train_correct", "train_margin", "included")))
+    numbers = table.index.str[-5:].astype(int)
+    assert np.allclose(table["combined_memorization"], expected.value[numbers])
     even = table.index.str[-1].astype(int) % 2 == 0
     assert (table["memorization"][even] > 0.4).all()
     assert (table["memorization"][~even] == 0).all()

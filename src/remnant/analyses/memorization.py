@@ -15,6 +15,7 @@ from remnant.population import subsets
 from remnant.stats import influence as stats
 from remnant.stats.influence_null import expected_above, own_counts
 from remnant.stats.influence_tiles import TOLERANCE
+from remnant.stats.memorization_estimators import combined_memorization
 from remnant.stats.trial_intervals import Interval, block_jackknife
 
 QUESTION = "Which training examples are memorized, and how many?"
@@ -277,6 +278,7 @@ def _examples(part: _Part, names: list[str]) -> pd.DataFrame:
     }
     if "train_margin" in part.trials:
         margin = stats.memorization(_margins(part), part.included)
+        columns["combined_memorization"] = combined_memorization(part.correct, _margins(part), part.included).value
         columns |= {"margin_memorization": margin.value, "margin_standard_error": margin.standard_error}
     # Of equal estimates those with the narrower interval come first; undefined ones last.
     frame = pd.DataFrame(columns)

@@ -19,6 +19,9 @@ _PRIOR_TRIALS = 4
 """The median variance of the margins counts for each example as much as so many trials: a handful of trials
 without the example has no variance of its own (ours)."""
 
+_COLUMNS = 2**12
+"""Training examples at a time: of thousands of trials little is then held in double precision."""
+
 
 @dataclass(frozen=True)
 class CombinedMemorization:
@@ -67,12 +70,15 @@ def combined_memorization(
             f"Expected `correct`, `margin` and `included` of one shape, but got {correct.shape}, {margin.shape}, "
             f"{included.shape}."
         )
-    outside = ~included
-    num_in, num_out = included.sum(axis=0), outside.sum(axis=0)
+    blocks = [slice(start, start + _COLUMNS) for start in range(0, included.shape[1], _COLUMNS)]
+    num_in = included.sum(axis=0)
+    num_out = len(included) - num_in
     with np.errstate(invalid="ignore", divide="ignore"):
-        with_it = (correct & included).sum(axis=0) / num_in
-        share = (correct & outside).sum(axis=0) / num_out
-        by_margin, covariance = _by_margins(correct, margin, outside, share)
+        variances = np.concatenate([_variance(margin[:, one], ~included[:, one]) for one in blocks])
+        typical = np.median(variances[num_out > 1]) if (num_out > 1).any() else np.nan
+        with_it = np.concatenate([(correct[:, one] & included[:, one]).sum(axis=0) for one in blocks]) / num_in
+        parts = [_by_margins(correct[:, one], margin[:, one], ~included[:, one], typical) for one in blocks]
+        share, by_margin, covariance = (np.concatenate(part) for part in zip(*parts, strict=True))
         variance = share * (1 - share) / (num_out - 1)
     mixed = (share < 1) & (num_out > 1) & (num_in > 0)
     gain, distance = (variance - covariance)[mixed].sum(), ((share - by_margin)[mixed] ** 2).sum()
@@ -81,23 +87,29 @@ def combined_memorization(
     return CombinedMemorization(with_it - without, weight)
 
 
-def _by_margins(
-    correct: NDArray[np.bool_], margin: NDArray[np.floating], outside: NDArray[np.bool_], share: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Phi(mean / standard deviation) of the margins outside, and its covariance with the share of right answers."""
+def _variance(margin: NDArray[np.floating], outside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Sample variance of the margins outside, of each column."""
     num_out = outside.sum(axis=0)
     margin = margin.astype(np.float64)
     mean = np.where(outside, margin, 0).sum(axis=0) / num_out
+    return (np.where(outside, margin - mean, 0) ** 2).sum(axis=0) / (num_out - 1)
+
+
+def _by_margins(
+    correct: NDArray[np.bool_], margin: NDArray[np.floating], outside: NDArray[np.bool_], typical: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Share of right answers outside, Phi(mean / standard deviation) of the margins there, and their covariance."""
+    num_out = outside.sum(axis=0)
+    share = (correct & outside).sum(axis=0) / num_out
+    margin = margin.astype(np.float64)
+    mean = np.where(outside, margin, 0).sum(axis=0) / num_out
     deviation = np.where(outside, margin - mean, 0)
-    squares = (deviation**2).sum(axis=0)
-    several = num_out > 1
-    typical = np.median(squares[several] / (num_out[several] - 1)) if several.any() else np.nan
     degrees = num_out - 1 + _PRIOR_TRIALS
-    deviation_of = np.sqrt((squares + _PRIOR_TRIALS * typical) / degrees)
+    deviation_of = np.sqrt(((deviation**2).sum(axis=0) + _PRIOR_TRIALS * typical) / degrees)
     quantile = mean / deviation_of
     density = np.exp(-(quantile**2) / 2) / np.sqrt(2 * np.pi)
     unit = deviation / deviation_of
     # Influence function of Phi(mean / s): how much each trial moves it.
     pull = density * (unit - quantile * (unit**2 - 1) / 2 * (num_out - 1) / degrees)
     covariance = np.where(outside, (correct - share) * pull, 0).sum(axis=0) / (num_out * (num_out - 1))
-    return ndtr(quantile), covariance
+    return share, ndtr(quantile), covariance
