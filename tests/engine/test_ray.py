@@ -70,6 +70,12 @@ class Cluster:
         self.cancelled.append(self.tasks[task].args[1])
 
 
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch):
+    """Work of the fake cluster changes the working folder of this process: afterwards it is as before."""
+    monkeypatch.chdir(os.getcwd())
+
+
 @pytest.fixture
 def cluster(monkeypatch):
     made = Cluster()
