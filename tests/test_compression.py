@@ -211,6 +211,6 @@ def test_limits_of_a_restoration_that_mean_nothing_are_refused(model, tmp_path, 
 
 
 def test_a_restoration_and_a_budget_exclude_each_other(model, tmp_path):
-    limits = {"budget": "cie_u<=1%", "restore_until": "cie_u<=1%"}
+    store, limit = str(tmp_path / "store"), "cie_u<=1%"
     with pytest.raises(ValueError, match="got both"):
-        compression.compress(model, SCHEME, data="digits", store=str(tmp_path / "store"), **limits)
+        compression.compress(model, SCHEME, data="digits", store=store, budget=limit, restore_until=limit)
