@@ -57,7 +57,7 @@ def test_tables_are_those_of_scipy(trials):
     for j, i in [(0, 0), (5, 7), (29, 44)]:
         right, inside = trials[0][:, j], trials[1][:, i]
         _, reference = scipy_stats.contingency.crosstab(~inside, ~right, levels=([False, True], [False, True]))
-        assert np.array_equal(tables[j, i], reference)
+        assert np.array_equal(tables[j, i], np.array(reference))  # pyright: ignore[reportArgumentType]
 
 
 def test_memorization_of_bits_is_that_of_arrays(trials):
