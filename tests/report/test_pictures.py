@@ -151,3 +151,14 @@ def test_labels_of_schemes_become_names_where_they_stand_alone():
     assert {"Dense", "sparsity 0.9,", "then static int8", "static-int8 against dense"} <= set(texts)
     assert texts.count("Magnitude pruning,") == 2
     assert "Magnitude pruning, sparsity 0.9" in svg.partition("</desc>")[0].replace("\n", " ")
+
+
+def test_ticks_of_logarithmic_axes_are_numbers():
+    def draw(axes):
+        axes.set(xscale="log", yscale="log", xlim=(0.0005, 3e7), ylim=(2, 8))
+
+    texts = re.findall(r">([^<>]+)</text>", drawn(draw))
+    assert not [text for text in texts if "math" in text or "$" in text]
+    assert {"0.001", "0.1", "10", "1,000", "1e5"} & set(texts)
+    assert {"1e7"} & set(texts) or {"1e6"} & set(texts)
+    assert {"3", "4"} <= set(texts), "an axis within a decade names the numbers between"

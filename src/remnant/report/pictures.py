@@ -66,6 +66,7 @@ def picture(finding: Finding, *, prefix: str, labels: Collection[str] = ()) -> t
 def inline_svg(figure: Any, *, prefix: str, title: str) -> str:
     """A matplotlib figure as one `<svg>` element for a page; the same figure gives the same text."""
     description = _description(figure)
+    _plain_logarithms(figure)
     _rasterize(figure, _MOST_POINTS)
     source = _save(figure)
     if len(source) > _MOST_BYTES:
@@ -122,6 +123,36 @@ def _figure(axes: Any) -> Any:
     while hasattr(axes, "__len__") and len(axes):
         axes = axes[0]
     return axes.get_figure(root=True)
+
+
+def _plain_logarithms(figure: Any) -> None:
+    """Ticks of logarithmic axes as numbers: matplotlib writes them as formulas, which are not drawn as such here."""
+    from matplotlib.ticker import Formatter, LogFormatter
+
+    class Plain(Formatter):
+        def __init__(self, given: Formatter) -> None:
+            self.given = given
+
+        def set_locs(self, locs: Any) -> None:
+            self.given.set_locs(locs)
+
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return _number(x) if self.given(x, pos) else ""
+
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(given := axis.get_major_formatter(), LogFormatter):
+            axis.set_major_formatter(Plain(given))
+        if isinstance(given := axis.get_minor_formatter(), LogFormatter):
+            axis.set_minor_formatter(Plain(given))
+
+
+def _number(value: float) -> str:
+    """A number as a tick shows it, such as 0.01, 20, 10,000 or 1e6."""
+    if 1 <= value < 1e6:
+        return f"{value:,.6g}" if value == round(value) else f"{value:g}"
+    text = f"{value:g}" if 1e-4 <= value < 1 else f"{value:.3g}"
+    mantissa, _, exponent = text.partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else text
 
 
 def _name_schemes(figure: Any, labels: Collection[str]) -> None:
