@@ -146,12 +146,9 @@ class Store:
         MissingError, DamagedError
             As of `read`.
         """
-        files = self._manifest("trials", trial.key)["files"]
-        if file not in files:
-            raise MissingError(f"trial {trial.key} was stored without {file!r}; it has {sorted(files)}.")
-        path = f"{self._path}/trials/{trial.key}/{files[file]['name']}"
+        path, expected = self._entry("trials", trial.key, file)
         try:
-            found = fault(self._fs, path, files[file]["bytes"], files[file]["sha256"])
+            found = fault(self._fs, path, expected["bytes"], expected["sha256"])
         except FileNotFoundError:
             found = "is missing"
         if found:
@@ -329,6 +326,13 @@ class Store:
         paths = [f"{self._path}/{shelf}/{name}/{shelf[:-1]}.json" for name in names]
         self._manifests |= remote_files.fetched(self._fs, [path for path in paths if path not in self._manifests])
 
+    def _entry(self, shelf: str, name: str, file: str) -> tuple[str, dict[str, Any]]:
+        """Path of a file, and what its manifest says of it."""
+        files = self._manifest(shelf, name)["files"]
+        if file not in files:
+            raise MissingError(f"{shelf[:-1]} {name} was stored without {file!r}; it has {sorted(files)}.")
+        return f"{self._path}/{shelf}/{name}/{files[file]['name']}", files[file]
+
     def _read(self, shelf: str, name: str, file: str) -> dict[str, np.ndarray]:
         try:
             return self._read_named(shelf, name, file)
@@ -339,11 +343,7 @@ class Store:
             return self._read_named(shelf, name, file)
 
     def _read_named(self, shelf: str, name: str, file: str) -> dict[str, np.ndarray]:
-        files = self._manifest(shelf, name)["files"]
-        if file not in files:
-            raise MissingError(f"{shelf[:-1]} {name} was stored without {file!r}; it has {sorted(files)}.")
-        expected = files[file]
-        path = f"{self._path}/{shelf}/{name}/{expected['name']}"
+        path, expected = self._entry(shelf, name, file)
         try:
             if self._local:
                 data = self._fs.cat_file(path)

@@ -278,7 +278,8 @@ def _examples(part: _Part, names: list[str]) -> pd.DataFrame:
     }
     if "train_margin" in part.trials:
         margin = stats.memorization(_margins(part), part.included)
-        columns["combined_memorization"] = combined_memorization(part.correct, _margins(part), part.included).value
+        own = combined_memorization(part.correct, part.trials["train_margin"].values, part.included)
+        columns["combined_memorization"] = own.value
         columns |= {"margin_memorization": margin.value, "margin_standard_error": margin.standard_error}
     # Of equal estimates those with the narrower interval come first; undefined ones last.
     frame = pd.DataFrame(columns)

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remnant.planner.certainty import EQUAL_COLUMNS, Setting, Target
-from remnant.stats.influence import memorization
+from remnant.stats.influence import influence, memorization
 from remnant.stats.influence_null import expected_above, pair_counts
+from remnant.stats.influence_tiles import TOLERANCE
 from remnant.stats.planning import AccuracyDistribution, false_positive_rate, trials_needed
 from remnant.store import Store, unpack_text
 from remnant.trial import Trial
@@ -89,7 +90,7 @@ def reached(found: Outcomes, setting: Setting, target: Target) -> Reached:
     num_trials = len(found.correct)
     right, num_in = found.correct.sum(axis=0), found.included.sum(axis=0)
     own = memorization(found.train_correct, found.included)
-    memorized = np.nan_to_num(own.value, nan=-1) >= MEMORIZED - 1e-9
+    memorized = np.nan_to_num(own.value, nan=-1) >= MEMORIZED - TOLERANCE
     pairs = _pairs_above(found, memorized, target.threshold)
     table = pair_counts(
         right, num_in[memorized], num_trials, labels=found.labels, train_labels=found.train_labels[memorized]
@@ -123,10 +124,6 @@ def _pairs_above(found: Outcomes, memorized: NDArray[np.bool_], threshold: float
     number = 0
     for label in range(found.num_classes):
         members = np.flatnonzero(memorized & (found.train_labels == label))
-        right = found.correct[:, found.labels == label].astype(np.float32)
-        inside = found.included[:, members].astype(np.float32)
-        both, num_in = right.T @ inside, inside.sum(axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            value = both / num_in - (right.sum(axis=0)[:, None] - both) / (len(right) - num_in)
-        number += int(np.count_nonzero(value >= threshold - 1e-6))
+        value = influence(found.correct[:, found.labels == label], found.included[:, members]).value
+        number += int(np.count_nonzero(value >= threshold - TOLERANCE))
     return number
