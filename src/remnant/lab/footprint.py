@@ -15,9 +15,7 @@ _SECONDS = 0.02
 """Time for the repetitions of the latency measurement; at least 3 are made."""
 
 
-def measure(
-    model: nn.Module, input_shape: tuple[int, ...], *, batch_size: int = 32, latency: float | None = None
-) -> dict[str, Any]:
+def measure(model: nn.Module, input_shape: tuple[int, ...], *, batch_size: int = 32) -> dict[str, Any]:
     """Size and cost of a model, whatever its scheme.
 
     The keys of the answer:
@@ -34,12 +32,11 @@ def measure(
       not of integer kernels; zeros are multiplied as well.
     - ``latency_batch_size``: examples in such a batch.
 
-    The model is not changed. Of many models of one kind the latency needs to be measured once: it can be given.
+    The model is not changed.
     """
     with _evaluating(model), torch.inference_mode():
         flops, effective_flops = _flops(model, _inputs(model, 1, input_shape))
-        if latency is None:
-            latency = _latency(model, _inputs(model, batch_size, input_shape)) / batch_size
+        latency = _latency(model, _inputs(model, batch_size, input_shape)) / batch_size
     parameters = list(model.parameters())
     return {
         "parameters": sum(parameter.numel() for parameter in parameters),

@@ -40,10 +40,9 @@ def publish(made: Sequence[Made], dataset: data.Dataset, store: Store) -> list[E
     answers = [probe.logits_of_all(models, dataset, split) for split in (dataset.test, dataset.train)]
     evaluated = (time.monotonic() - start) / len(made)
     failures: list[Exception] = []
-    latency = None
     for one, test_logits, train_logits in zip(made, *answers, strict=True):
         try:
-            cost = footprint.measure(one.model, dataset.input_shape, latency=latency)
+            cost = footprint.measure(one.model, dataset.input_shape)
             files, accuracy = _predictions(one, probe.checked(test_logits), probe.checked(train_logits), dataset)
             record = {
                 "dataset": dataset.fingerprint,
@@ -55,7 +54,6 @@ def publish(made: Sequence[Made], dataset: data.Dataset, store: Store) -> list[E
                 "versions": {name: _version(name) for name in ("remnant", "torch", "numpy")},
             }
             store.publish(one.trial, {"predictions": files, "weights": _state(one.model)}, record)
-            latency = cost["latency"]
         except Exception as error:
             failures.append(error)
     return failures
