@@ -231,3 +231,9 @@ def test_a_store_may_have_characters_of_patterns_in_its_name(root, tmp_path):
         store.publish(trial, ARRAYS, RECORD)
     assert store.trials() == trials
     assert store.missing(trials) == []
+
+
+def test_a_store_is_opened_by_its_folder_or_given_as_it_is(tmp_path):
+    store = Store(tmp_path)
+    assert Store.of(store) is store
+    assert Store.of(str(tmp_path)).root == Store.of(tmp_path).root == store.root

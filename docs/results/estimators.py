@@ -197,6 +197,10 @@ def posterior_scores(
     for measure, threshold in (("precision_high", 0.15), ("precision_tenth", 0.1)):
         score = probability_above(joint, threshold, memorization=scale, group=group)
         found[measure] = ranking_scores(score, true_pairs)[measure]
+        if measure == "precision_high":
+            likely = np.nan_to_num(score) >= 0.5
+            found |= {"likely": int(likely.sum()), "likely_expected": float(score[likely].sum())}
+            found["likely_true"] = int((likely & (true_pairs >= threshold)).sum())
     return found
 
 
@@ -338,7 +342,23 @@ def tables(found: dict) -> str:
                 cells.append(text)
             lines.append(f"| {estimator} | " + " | ".join(cells) + " |")
         parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, calibration(found)])
+
+
+def calibration(found: dict) -> str:
+    """Likely pairs, how many of them the posterior expects to be true, and how many are: means over repetitions."""
+    lines = ["| likely pairs: found, expected true, true | " + " | ".join(map(str, NUMBERS)) + " |"]
+    lines.append("|---" * (len(NUMBERS) + 1) + "|")
+    for estimator in estimators(found, "likely"):
+        cells = [
+            ", ".join(
+                f"{values(found, estimator, number, name).mean():.1f}"
+                for name in ("likely", "likely_expected", "likely_true")
+            )
+            for number in NUMBERS
+        ]
+        lines.append(f"| {estimator} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def draw(found: dict, path: str) -> None:

@@ -66,7 +66,7 @@ def compress(
     scheme: str | Scheme,
     *,
     data: str = "",
-    store: str | Store = "compressed-store",
+    store: str | Path | Store = "compressed-store",
     align: str | Align | None = None,
     budget: str | None = None,
     objective: str = "memory",
@@ -118,7 +118,7 @@ def compress(
     ValueError, OSError
         For a model, data, scheme or budget that cannot be used; before anything is trained.
     """
-    shelf = store if isinstance(store, Store) else Store(store)
+    shelf = Store.of(store)
     limit = None if restore_until is None else restore_limit(restore_until)
     if limit and budget is not None:
         raise ValueError(

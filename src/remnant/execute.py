@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 from remnant import plan
 from remnant.engine import Cohort, Engine, Outcome, engine
@@ -40,7 +41,7 @@ class RunError(RuntimeError):
 
 def run(
     trials: Iterable[Trial],
-    store: Store,
+    store: str | Path | Store,
     *,
     engine: str | Engine = "processes",
     workers: int | None = None,
@@ -54,6 +55,8 @@ def run(
 
     Parameters
     ----------
+    store
+        A store, or its folder or URL.
     engine
         "processes" (workers on this machine), "serial" (this process), or an `Engine`.
     workers
@@ -66,6 +69,7 @@ def run(
     RunError
         After everything else has run, if trials failed, with the first failures.
     """
+    store = Store.of(store)
     store.sweep()
     chosen = _engine(engine, workers)
     waves = plan.waves(trials)
@@ -83,7 +87,7 @@ def run(
 def probe(
     trials: Iterable[Trial],
     probes: Iterable[Probe],
-    store: Store,
+    store: str | Path | Store,
     *,
     engine: str | Engine = "processes",
     workers: int | None = None,
@@ -100,6 +104,7 @@ def probe(
     RunError
         After everything else was measured, if measurements failed, with the first failures.
     """
+    store = Store.of(store)
     store.sweep()
     chosen = _engine(engine, workers)
     trials = list(dict.fromkeys(trials))

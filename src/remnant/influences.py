@@ -103,7 +103,7 @@ def read(
     remnant.store.StoreError
         If a trial is damaged.
     """
-    shelves = [store if isinstance(store, Store) else Store(store) for store in stores]
+    shelves = [Store.of(store) for store in stores]
     found = _trials(shelves, scheme)
     where = list(found.values())
     fingerprints = {found[trial].manifest(trial)["dataset"] for trial in found}

@@ -10,6 +10,7 @@ asked for, so ask for a trial or for a block of examples at a time. What every a
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,11 +75,13 @@ class SchemaError(ValueError):
     """A population that breaks its schema, or two that cannot be compared."""
 
 
-def load(store: Store, trials: Iterable[Trial] | None = None, *, damaged: str = "raise") -> xr.Dataset:
+def load(store: str | Path | Store, trials: Iterable[Trial] | None = None, *, damaged: str = "raise") -> xr.Dataset:
     """The population of finished trials of one recipe, checked.
 
     Parameters
     ----------
+    store
+        A store, or its folder or URL.
     trials
         Which trials; default all of the store. Those that are not finished are an error.
     damaged
@@ -94,6 +97,7 @@ def load(store: Store, trials: Iterable[Trial] | None = None, *, damaged: str = 
     """
     if damaged not in ("raise", "skip"):
         raise ValueError(f"Expected `damaged` to be 'raise' or 'skip', but got {damaged!r}.")
+    store = Store.of(store)
     faults: dict[str, str] = {}
     chosen = store.trials(faults if damaged == "skip" else None) if trials is None else list(trials)
     manifests, arrays = read(store, chosen, faults if damaged == "skip" else None)
@@ -128,17 +132,19 @@ def probed(population: xr.Dataset, kind: str) -> xr.Dataset:
     return found[kind]
 
 
-def thumbnails(store: Store, population: xr.Dataset) -> Callable[[str, Sequence[str]], dict[str, np.ndarray]]:
+def thumbnails(
+    store: str | Path | Store, population: xr.Dataset
+) -> Callable[[str, Sequence[str]], dict[str, np.ndarray]]:
     """A function from a split ("test", "train") and example ids to uint8 pictures (height, width, channel).
 
     Ids whose pictures the store does not keep are left out.
     """
     ids = {"test": population["example"].values, "train": population["train_example"].values}
-    fingerprint = population.attrs["fingerprint"]
+    fingerprint, opened = population.attrs["fingerprint"], Store.of(store)
 
     @cache
     def shelf(split: str) -> tuple[np.ndarray | None, dict[str, int]]:
-        return store.pictures(fingerprint, split), {name: row for row, name in enumerate(ids[split].tolist())}
+        return opened.pictures(fingerprint, split), {name: row for row, name in enumerate(ids[split].tolist())}
 
     def find(split: str, wanted: Sequence[str]) -> dict[str, np.ndarray]:
         pictures, rows = shelf(split)

@@ -77,6 +77,11 @@ class Store:
         self._local = isinstance(self._fs, LocalFileSystem)
         self._manifests: dict[str, bytes] = {}
 
+    @classmethod
+    def of(cls, store: "str | Path | Store") -> "Store":
+        """A store itself, or the one in a folder or at a URL."""
+        return store if isinstance(store, Store) else cls(store)
+
     def __contains__(self, trial: Trial) -> bool:
         return self._has("trials", trial.key)
 

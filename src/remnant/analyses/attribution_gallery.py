@@ -13,7 +13,7 @@ from remnant.analyses.attribution_measures import Agreement, Measured
 from remnant.finding import Exhibit
 from remnant.population import thumbnails
 from remnant.stats.attribution import Part, normalized
-from remnant.store import Store, StoreError
+from remnant.store import StoreError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -157,6 +157,6 @@ def _pictures(population: xr.Dataset, ids: Sequence[str]) -> dict[str, NDArray[n
     if not ids or not {"store", "fingerprint"} <= set(population.attrs):
         return {}
     try:
-        return thumbnails(Store(population.attrs["store"]), population)("test", ids)
+        return thumbnails(population.attrs["store"], population)("test", ids)
     except (StoreError, OSError):  # The maps can be shown without the pictures.
         return {}

@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from remnant.analyses.influence_probable import LIKELY, probable_claims, probable_pairs
 from remnant.analyses.influence_tables import (
     EDGES,
     class_table,
@@ -74,6 +75,7 @@ def run(
     pairs = high_pairs(data, min(thresholds))
     counts = pairs_above(data, found["above"], pairs, thresholds)
     listed = pair_table(data, pairs, rows)
+    probable = probable_pairs(data, threshold, rows)
     order = null.orders(np.random.default_rng(seed), data.num_trials, permutations)
     by_chance = _permuted_counts(data, order, threshold)
     parameters = {"scheme": label, "threshold": threshold, "memorized": memorized, "thresholds": list(thresholds)}
@@ -82,17 +84,18 @@ def run(
         analysis="influence",
         question=QUESTION,
         parameters=parameters,
-        claims=_claims(data, counts, by_chance, threshold, memorized),
+        claims=_claims(data, counts, by_chance, threshold, memorized) + probable_claims(data, probable, threshold),
         tables={
             "pairs_above": counts,
             "pairs": listed.drop(columns=["row", "column"]),
+            "probable_pairs": probable.drop(columns=["row", "column"]),
             "top_influences": top_table(data, found["top"], rows),
             "train_examples": train_table(data, rows),
             "classes": class_table(data),
             **z_tables(data, found),
         },
         caveats=_caveats(data, counts, threshold),
-        galleries=galleries(data, listed, found, gallery),
+        galleries=galleries(data, probable.loc[probable["probability"] >= LIKELY], listed, found, gallery),
         cites=ANALYSIS.cites,
     )
 
@@ -254,6 +257,6 @@ ANALYSIS = Analysis(
     run=run,
     plot=plot,
     needs=("included", "train_correct", "train_label", "logits", "label"),
-    cites=("feldman2020what",),
+    cites=("feldman2020what", "stephens2017false"),
     pace=13,
 )

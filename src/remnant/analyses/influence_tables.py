@@ -1,5 +1,6 @@
 """Tables and galleries of the analysis of influence."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -170,16 +171,19 @@ def z_tables(data: SubsetTrials, found: dict[str, Any]) -> dict[str, pd.DataFram
 
 
 def galleries(
-    data: SubsetTrials, listed: pd.DataFrame, found: dict[str, Any], gallery: int
+    data: SubsetTrials, probable: pd.DataFrame, listed: pd.DataFrame, found: dict[str, Any], gallery: int
 ) -> dict[str, tuple[Exhibit, ...]]:
-    """Extreme pairs, one for each test example: positive among high-influence pairs (all, if there are none)."""
-    if len(listed):
-        distinct = listed.drop_duplicates("row").head(gallery)
-        positive = distinct["row"].to_numpy(), distinct["column"].to_numpy()
+    """Extreme pairs, one for each test example: positive ones are probable, else high-influence, else any pairs."""
+    best = probable if len(probable) else listed
+    if len(best):
+        best = best.drop_duplicates("row").head(gallery)
+        row, column = best["row"].to_numpy(), best["column"].to_numpy()
     else:
-        positive = _extreme(found["top"], gallery)
+        row, column = _extreme(found["top"], gallery)
+    chances = best["probability"].tolist() if "probability" in best else []
+    positive = _exhibits(data, row, column, [f"probability of a high influence: {100 * p:.0f} %" for p in chances])
     return {
-        "Most positive influence: training on the second helps on the first": _exhibits(data, *positive),
+        "Most positive influence: training on the second helps on the first": positive,
         "Most negative influence: training on the second hurts on the first": _exhibits(
             data, *_extreme(found["bottom"], gallery)
         ),
@@ -192,7 +196,10 @@ def _extreme(top: tiled.TopK, num: int) -> tuple[NDArray[np.intp], NDArray[np.in
     return row, top.train_examples[row, 0]
 
 
-def _exhibits(data: SubsetTrials, row: NDArray[np.integer], column: NDArray[np.integer]) -> tuple[Exhibit, ...]:
+def _exhibits(
+    data: SubsetTrials, row: NDArray[np.integer], column: NDArray[np.integer], more: Sequence[str] = ()
+) -> tuple[Exhibit, ...]:
+    """Pairs; `more` has a line for each, or none."""
     estimate = stats.influence_of_pairs(data.correct, data.included, row, column)
     exhibits = []
     for place, (j, i) in enumerate(zip(row, column, strict=True)):
@@ -207,6 +214,7 @@ def _exhibits(data: SubsetTrials, row: NDArray[np.integer], column: NDArray[np.i
             f"true: {data.names[data.labels[j]]}",
             f"right: {100 * data.correct[:, j].mean():.0f} % of models",
             f"influence: {value:+.2f} ± {error:.2f} (z {estimate.z[place]:.1f})",
+            *more[place : place + 1],
         )
         exhibits.append(Exhibit("test", str(data.trials["example"].values[j]), lines, float(value), beside))
     return tuple(exhibits)

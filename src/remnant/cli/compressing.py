@@ -42,7 +42,7 @@ def compress(
         arg(help='Losses that hold the model to its reference, such as "cross-entropy+distillation+logits softadapt".'),
     ] = None,
     budget: Annotated[
-        str | None, arg(help='Find the strongest setting that keeps limits, such as "cie_u<=0.5%%".')
+        str | None, arg(help='Find the strongest setting that keeps limits, such as "cie_u<=0.5%".')
     ] = None,
     objective: Annotated[
         str, arg(help='What to gain within the budget: "memory", "flops", "maximize throughput".')
@@ -50,7 +50,7 @@ def compress(
     method: Annotated[Literal["dr-ucb", "bisection", "ei"], arg(help="How strengths are proposed.")] = "bisection",
     samples: Annotated[int, arg(help="Strengths that a search may try.")] = 10,
     restore_until: Annotated[
-        str | None, arg(help='Give layers back until few enough answers are lost, such as "cie_u<=0.5%%".')
+        str | None, arg(help='Give layers back until few enough answers are lost, such as "cie_u<=0.5%".')
     ] = None,
     seed: Annotated[int, arg(help="Of the random numbers, and of the dense model in a store.")] = 0,
     skipped: Annotated[

@@ -10,6 +10,7 @@ says what they already tell.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from remnant import plan
@@ -79,7 +80,7 @@ class Forecast:
 def plan_study(
     study: Study,
     *,
-    store: Store | str | None = None,
+    store: str | Path | Store | None = None,
     target: Target | None = None,
     trials: int | None = None,
     accuracy: float | None = None,
@@ -118,7 +119,7 @@ def plan_study(
         raise ValueError(f"Expected `rate` > 0 seconds, but got {rate!r}.")
     if workers < 1:
         raise ValueError(f"Expected `workers` >= 1, but got {workers!r}.")
-    store = Store(store) if isinstance(store, str) else store
+    store = None if store is None else Store.of(store)
     target = target or Target()
     study = _with_trials(study, trials)
     asked = study.trials()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -76,7 +77,7 @@ class AllocationResult:
 def search_allocation(
     template: LayerwisePruning,
     *,
-    store: Store,
+    store: str | Path | Store,
     recipe: Recipe,
     objectives: tuple[str, str] = ("memory", "cie_u"),
     groups: int | Sequence[Sequence[str]] | None = None,
@@ -139,7 +140,7 @@ def search_allocation(
     first, second = (Objective(text) for text in objectives)
     _check(sampler, max_samples, batch, strongest=strongest, step=step)
     setting = Setting(
-        store, recipe, tuple(seeds), (*first.expression.names, *second.expression.names), validation_share,
+        Store.of(store), recipe, tuple(seeds), (*first.expression.names, *second.expression.names), validation_share,
         root=root, engine=engine, workers=workers, progress=progress,
     )  # fmt: skip
     bench = prepared(setting)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 from remnant import execute
@@ -25,7 +26,7 @@ def search_strength(
     template: Scheme,
     budget: str | Budget,
     *,
-    store: Store,
+    store: str | Path | Store,
     recipe: Recipe,
     field: str = "sparsity",
     objective: str | Objective = "memory",
@@ -101,7 +102,7 @@ def search_strength(
         raise ValueError(f"Expected `max_samples` >= 1, but got {max_samples!r}.")
     strengths = axis(template, field, bounds=bounds, resolution=resolution)
     setting = Setting(
-        store, recipe, tuple(seeds), (*limits.names, *wanted.expression.names), validation_share,
+        Store.of(store), recipe, tuple(seeds), (*limits.names, *wanted.expression.names), validation_share,
         root=root, engine=engine, workers=workers, progress=progress,
     )  # fmt: skip
     bench = prepared(setting)

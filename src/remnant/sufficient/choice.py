@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -80,7 +81,7 @@ def methods() -> dict[str, str]:
 
 
 def choose(
-    store: Store,
+    store: str | Path | Store,
     method: str,
     share: float,
     *,
@@ -121,6 +122,7 @@ def choose(
         examples, or a store without the trials that a score needs.
     """
     score, rule = _parse(method)
+    store = Store.of(store)
     recipe = recipe_of(store, recipe)
     computing, scored = computing or Computing(), scored or Scored()
     examples = examples_of(store, recipe, computing.root)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class Found:
 
 
 def search(
-    store: Store,
+    store: str | Path | Store,
     method: str,
     *,
     drop: float = 0.02,
@@ -75,6 +76,7 @@ def search(
     """
     seeds = list(seeds)
     _check(drop, smallest, resolution, seeds)
+    store = Store.of(store)
     recipe, computing = recipe_of(store, recipe), computing or Computing()
     dense = [Trial(recipe, Dense(), seed) for seed in seeds]
     _train(store, dense, computing, "all data")
