@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from remnant.answers import bytes_of_answers
+
 TRIALS = {"CIFAR-10": 4_000, "ImageNet": 2_000}
 TRAIN = {"CIFAR-10": 50_000, "ImageNet": 1_281_167}
 TEST = {"CIFAR-10": 10_000, "ImageNet": 50_000}
@@ -53,9 +55,9 @@ def seconds_per_trial(rate: Rate) -> float:
 
 
 def bytes_per_trial(dataset: str, state: int) -> int:
-    """Logits in float32, and of each training example its prediction, margin in float16 and one bit; the model."""
+    """Logits as they are stored, and of each training example its prediction, margin in float16 and one bit; the model."""
     prediction = np.min_scalar_type(CLASSES[dataset] - 1).itemsize
-    of_test = 4 * TEST[dataset] * CLASSES[dataset]
+    of_test = bytes_of_answers(TEST[dataset], CLASSES[dataset])
     return of_test + (prediction + 2) * TRAIN[dataset] + math.ceil(TRAIN[dataset] / 8) + state
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from remnant.answers import predicted
 from remnant.population import SchemaError
 from remnant.stats import influence_null as null
-from remnant.stats.agreement import top_class
 from remnant.stats.influence import Estimate
 from remnant.stats.influence_counts import memorization
 from remnant.stats.influence_groups import class_blocks
@@ -119,7 +119,7 @@ def read(
     )
     for row, (trial, store) in enumerate(found.items()):
         arrays = store.read(trial)
-        correct[row] = np.packbits(top_class(arrays["logits"]) == labels)
+        correct[row] = np.packbits(predicted(arrays) == labels)
         train_correct[row] = np.packbits(arrays["train_prediction"] == train_labels)
         included[row] = arrays["included"]
         if progress:

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from remnant.answers import predicted
 from remnant.engine import num_cores
 from remnant.stats.agreement import log_partition, top_class
 from remnant.store import DamagedError, Store
@@ -75,8 +76,7 @@ def outputs(arrays: dict[Trial, dict[str, Any]]) -> dict[str, Any]:
     if any("prediction" in one for one in arrays.values()):
         # Predictions are stored beside logits that were rounded, which makes equal ones of different ones.
         for one in arrays.values():
-            if "prediction" not in one:
-                one["prediction"] = top_class(one["logits"])
+            one["prediction"] = predicted(one)
         found["prediction"] = (("trial", "example"), stacked(arrays, "prediction"))
     if all("log_partition" in one for one in arrays.values()):
         found["logits"] = streamed([one["logits"] for one in arrays.values()])

@@ -1,9 +1,11 @@
 import numpy as np
 import torch
 
+from remnant.analyses.subset_trials import correctness
 from remnant.lab import data, probe
 from remnant.lab.models import build
 from remnant.lab.publishing import Made, publish
+from remnant.population import load, predictions
 from remnant.store import Store
 from remnant.trial import Recipe, Trial
 
@@ -53,3 +55,21 @@ def test_a_model_without_finite_answers_is_not_stored_and_costs_no_other(tmp_pat
 def test_nothing_made_is_nothing_stored(tmp_path):
     assert publish([], data.load("digits"), Store(tmp_path)) == []
     assert not list(tmp_path.iterdir())
+
+
+def test_with_many_classes_a_population_has_the_answers_of_the_exact_logits(tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((300, 4, 4), np.float32), np.arange(300) % 150
+    np.savez(
+        tmp_path / "many.npz", train_images=images, train_labels=labels, test_images=images[::-1], test_labels=labels
+    )
+    recipe = Recipe("arrays:many.npz", "mlp-16")
+    dataset, store = data.load(recipe.dataset, str(tmp_path)), Store(tmp_path / "runs")
+    trial = Trial(recipe)
+    model = build(recipe.architecture, dataset.input_shape, 150, trial.rng("init"))
+    assert publish([Made(trial, model, np.ones(300, bool), 1.0)], dataset, store) == []
+    people, exact = load(store), probe.logits(model, dataset, dataset.test)
+    assert people["logits"].dtype == np.float16
+    assert np.array_equal(predictions(people)[0], exact.argmax(axis=1))
+    np.testing.assert_allclose(people["logits"].values[0], exact, rtol=1e-3, atol=1e-7)
+    assert np.array_equal(correctness(people)[0], exact.argmax(axis=1) == labels)

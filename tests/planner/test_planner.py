@@ -44,7 +44,7 @@ def store(tmp_path_factory) -> Store:
 def test_bytes_of_a_trial_are_those_of_its_arrays():
     """355 x 10 x 4 logits, 1442 x (2 + 1) margins and answers, 181 bytes of membership, the weights."""
     assert bytes_of_trial(SIZES) == 14_200 + 4_326 + 181 + 70_000
-    assert bytes_of_trial(Sizes(1000, 100, 1000)) == 400_000 + 4_000 + 125
+    assert bytes_of_trial(Sizes(1000, 100, 1000)) == 200_200 + 4_000 + 125
 
 
 def test_computed_bytes_are_near_the_stored_ones(store):

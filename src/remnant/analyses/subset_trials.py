@@ -114,6 +114,8 @@ def reference_subsets(population: xr.Dataset, scheme: str | None) -> tuple[str, 
 def correctness(population: xr.Dataset) -> NDArray[np.bool_]:
     """Whether each trial is right on each test example, shape (trial, example). The first of equal logits counts."""
     label = population["label"].values
+    if "prediction" in population:
+        return population["prediction"].values == label
     return _by_trials(population, lambda logits: logits.argmax(axis=-1) == label, bool)
 
 

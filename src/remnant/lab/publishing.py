@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from remnant import answers
 from remnant.lab import data, footprint, probe
 from remnant.lab.pictures import pictures
 from remnant.store import Store, pack_text
@@ -37,10 +38,10 @@ def publish(made: Sequence[Made], dataset: data.Dataset, store: Store) -> list[E
         store.publish_dataset(dataset.fingerprint, *_describe(dataset))
     start = time.monotonic()
     models = [one.model for one in made]
-    answers = [probe.logits_of_all(models, dataset, split) for split in (dataset.test, dataset.train)]
+    found = [probe.logits_of_all(models, dataset, split) for split in (dataset.test, dataset.train)]
     evaluated = (time.monotonic() - start) / len(made)
     failures: list[Exception] = []
-    for one, test_logits, train_logits in zip(made, *answers, strict=True):
+    for one, test_logits, train_logits in zip(made, *found, strict=True):
         try:
             cost = footprint.measure(one.model, dataset.input_shape)
             files, accuracy = _predictions(one, probe.checked(test_logits), probe.checked(train_logits), dataset)
@@ -66,7 +67,7 @@ def _predictions(
     labels = dataset.train.labels.numpy()
     prediction = train_logits.argmax(axis=1)
     files = {
-        "logits": test_logits,
+        **answers.stored(test_logits),
         "train_prediction": prediction.astype(np.min_scalar_type(dataset.num_classes - 1)),
         "train_margin": probe.margins(train_logits, labels).astype(np.float16),
         "included": np.packbits(made.in_subset),

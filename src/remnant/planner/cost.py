@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from remnant.answers import bytes_of_answers
 from remnant.schemes import trains
 from remnant.store import Store
 from remnant.trial import Trial
@@ -45,13 +46,14 @@ class Cost:
 
 
 def bytes_of_trial(sizes: Sizes) -> int:
-    """Bytes of a trial's arrays: test logits (float32), margins, answers, membership bits, the model's state.
+    """Bytes of a trial's arrays: test logits, margins, answers, membership bits, the model's state.
 
-    4 C per test example; 2 for the margin, 1, 2 or 4 for the answer and 1 bit for membership per training example.
+    4 C per test example, or 2 C and the answer from 100 classes on; 2 for the margin, 1, 2 or 4
+    for the answer and 1 bit for membership per training example.
     """
     answer = np.min_scalar_type(sizes.classes - 1).itemsize
     train = sizes.train * (2 + answer) + -(-sizes.train // 8)
-    return 4 * sizes.test * sizes.classes + train + (sizes.weights or 0)
+    return bytes_of_answers(sizes.test, sizes.classes) + train + (sizes.weights or 0)
 
 
 def costs(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from remnant.answers import predicted
 from remnant.planner.certainty import EQUAL_COLUMNS, Setting, Target
 from remnant.stats.influence import influence, memorization
 from remnant.stats.influence_null import expected_above, pair_counts
@@ -75,7 +76,7 @@ def outcomes(store: Store, trials: list[Trial]) -> Outcomes:
     included = np.empty_like(train_correct)
     for row, trial in enumerate(trials):
         arrays = store.read(trial)
-        correct[row] = arrays["logits"].argmax(axis=1) == labels
+        correct[row] = predicted(arrays) == labels
         train_correct[row] = arrays["train_prediction"] == train_labels
         included[row] = np.unpackbits(arrays["included"], count=len(train_labels)).astype(bool)
     classes = len(unpack_text(examples["classes"]))

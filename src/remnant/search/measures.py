@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from remnant.answers import predicted
 from remnant.probes.attribution import ROUTES, Attribution
 from remnant.schemes import Scheme
 from remnant.search.quantities import DENSE, OF_DENSE
-from remnant.stats.agreement import mismatches, top_class
+from remnant.stats.agreement import mismatches
 from remnant.stats.attribution import normalized, weighted_jaccard
 from remnant.stats.rates import rate_by_group
 from remnant.store import Store, measurement_name, unpack_text
@@ -94,7 +95,7 @@ def examples(store: Store, trial: Trial) -> Examples:
 
 def answers(store: Store, trials: Sequence[Trial]) -> Answers:
     """Predictions and costs of finished trials of one scheme, in their order."""
-    prediction = np.stack([top_class(store.read(trial)["logits"]) for trial in trials]).astype(np.intp)
+    prediction = np.stack([predicted(store.read(trial)) for trial in trials]).astype(np.intp)
     return Answers(trials[0].scheme, prediction, [store.manifest(trial)["footprint"] for trial in trials])
 
 

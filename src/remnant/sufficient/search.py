@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from remnant import execute
+from remnant.answers import predicted
 from remnant.lab.selection import Selection
 from remnant.schemes import Dense
 from remnant.stats.selection import smallest_share_interval
@@ -164,7 +165,7 @@ def _train(store: Store, trials: list[Trial], computing: Computing, what: str) -
 def _right(store: Store, trials: list[Trial]) -> NDArray[np.float64]:
     """Whether each trial is right on each test example, shape (trial, example), 0 or 1."""
     labels = store.dataset(store.manifest(trials[0])["dataset"])[1]["test_labels"]
-    return np.stack([store.read(trial)["logits"].argmax(axis=1) == labels for trial in trials]).astype(np.float64)
+    return np.stack([predicted(store.read(trial)) == labels for trial in trials]).astype(np.float64)
 
 
 def _halves(store: Store, trial: Trial) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
