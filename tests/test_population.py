@@ -3,7 +3,7 @@ import pytest
 
 from remnant import population as populations
 from remnant.population import SchemaError, check, paired
-from remnant.schemes import Dense, Float16
+from remnant.schemes import Dense, Float16, WeightOnly
 from remnant.store import DamagedError, MissingError, Store, pack_text
 from remnant.trial import Recipe, Subset, Trial
 from tests.simulate import population
@@ -36,7 +36,8 @@ def fill(store: Store, trials, *, fingerprint="f00d", num=4) -> None:
             "train_margin": rng.normal(size=9).astype(np.float16),
             "included": np.packbits(included),
         }
-        footprint = {"bytes": {"float32": 8, "int8": 2}, "flops": 4, "effective_flops": 4}
+        bytes_ = {"float32": 8, "int8": 2} | ({"mixed": 3} if trial.scheme == WeightOnly() else {})
+        footprint = {"bytes": bytes_, "flops": 4, "effective_flops": 4}
         footprint |= {"parameters": 2, "nonzeros": 2, "latency": 1e-6}
         store.publish(trial, {"predictions": predictions}, {"dataset": fingerprint, "footprint": footprint})
 
@@ -57,6 +58,14 @@ def test_a_population_is_loaded_from_a_store(tmp_path):
     assert loaded.attrs["dataset"] == "pets"
     stored = store.read(Trial(RECIPE, Float16(), 1))["logits"]
     assert np.array_equal(loaded["logits"].sel(trial=Trial(RECIPE, Float16(), 1).key), stored)
+
+
+def test_an_encoding_that_is_stated_for_some_trials_only_is_not_known_of_the_others(tmp_path):
+    trials = [Trial(RECIPE), Trial(RECIPE, WeightOnly())]
+    fill(Store(tmp_path), trials)
+    sizes = populations.load(tmp_path)["bytes"].sel(encoding="mixed").values
+    assert np.isnan(sizes[0])
+    assert sizes[1] == 3
 
 
 def test_loading_does_not_depend_on_the_order_of_writing(tmp_path):

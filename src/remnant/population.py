@@ -274,7 +274,8 @@ def _assemble(arrays: dict[Trial, Any], manifests: dict[Trial, Any], examples: d
     included = np.unpackbits(stacked(arrays, "included"), axis=1, count=len(train_label)).view(bool)
     train_prediction = stacked(arrays, "train_prediction")
     footprints = [manifests[t]["footprint"] for t in trials]
-    encodings = list(footprints[0]["bytes"])
+    encodings = list(dict.fromkeys(name for one in footprints for name in one["bytes"]))
+    sizes = np.array([[one["bytes"].get(name, np.nan) for name in encodings] for one in footprints])
     variables: dict[str, Any] = {
         **outputs(arrays),
         "label": (("example",), examples["test_labels"]),
@@ -283,7 +284,7 @@ def _assemble(arrays: dict[Trial, Any], manifests: dict[Trial, Any], examples: d
         "train_correct": (("trial", "train_example"), train_prediction == train_label),
         "train_margin": (("trial", "train_example"), stacked(arrays, "train_margin")),
         "included": (("trial", "train_example"), included),
-        "bytes": (("trial", "encoding"), np.array([[f["bytes"][e] for e in encodings] for f in footprints])),
+        "bytes": (("trial", "encoding"), sizes),
     }
     for name in ("parameters", "nonzeros", "flops", "effective_flops", "latency"):
         variables[name] = (("trial",), np.array([f[name] for f in footprints]))

@@ -46,6 +46,9 @@ def test_size_is_that_of_the_smallest_encoding_that_keeps_the_weights(finding):
         ("int8", PRUNED, False),
         ("int8", f"{PRUNED} + dynamic-int8", True),
         ("float16", "float16", True),
+        ("mixed", "weight-only(bits=4)", True),
+        ("int8", "weight-only(bits=4)", False),
+        ("int8", "restored(static-int8)", False),
     ],
 )
 def test_lossless(encoding, label, expected):

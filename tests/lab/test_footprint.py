@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from remnant.lab.compress import compress
 from remnant.lab.footprint import encodings, measure
-from remnant.schemes import DynamicInt8, Float16, OneShotPruning, StaticInt8
+from remnant.schemes import DynamicInt8, Float16, OneShotPruning, StaticInt8, WeightOnly
 from tests.lab.toys import MODELS, SHAPE, ResidualNet, built, context, mlp
 
 
@@ -33,6 +33,28 @@ def test_mlp_has_the_footprint_worked_by_hand():
     }
     assert found["flops"] == 2 * 52
     assert found["effective_flops"] == 2 * 32
+
+
+def test_codes_of_few_bits_take_their_bits():
+    """mlp(): 4 bits for each weight, rounded up to bytes in each layer; a scale for each channel; biases of 4 bytes."""
+    compressed = compress(WeightOnly(4), built("mlp"), context())
+    layers = [module for module in mlp().modules() if isinstance(module, nn.Linear)]
+    expected = sum((layer.weight.numel() + 1) // 2 + 8 * layer.out_features for layer in layers)
+    assert measure(compressed, SHAPE)["bytes"]["mixed"] == expected
+
+
+def test_models_of_one_number_format_have_no_mixed_size():
+    for scheme in (Float16(), DynamicInt8(), StaticInt8(), OneShotPruning(0.5, epochs=0)):
+        assert "mixed" not in measure(compress(scheme, built("mlp"), context()), SHAPE)["bytes"]
+
+
+def test_a_layer_that_was_not_quantized_makes_the_size_a_mixed_one():
+    model = built("mlp")
+    compressed = compress(DynamicInt8(), model, context())
+    place, layer = next((name, module) for name, module in model.named_children() if isinstance(module, nn.Linear))
+    setattr(compressed, place, layer)
+    found = measure(compressed, SHAPE)["bytes"]
+    assert found["int8"] < found["mixed"] < found["float32"]
 
 
 def test_csr_is_what_scipy_stores():

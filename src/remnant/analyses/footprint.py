@@ -49,9 +49,12 @@ def _trials(population: xr.Dataset, label: str) -> xr.Dataset:
 
 
 def lossless(encoding: str, label: str) -> bool:
-    """Whether a scheme's weights survive an encoding: its number format is float32, or the scheme's label names it."""
+    """Whether a scheme's weights survive an encoding.
+
+    Its number format is float32 or "mixed" (each layer's own), or the scheme's label names it and no layer is restored.
+    """
     number_format = encoding.split()[0]
-    return number_format == "float32" or number_format in label
+    return number_format in ("float32", "mixed") or (number_format in label and "restored(" not in label)
 
 
 def _encoding_rows(label: str, trials: xr.Dataset, dense: xr.Dataset | None) -> list[dict[str, Any]]:

@@ -10,6 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from remnant.lab.compress.layers import Layer
+from remnant.lab.compress.quantized_layers import QuantizedLayer
+
+MIXED = "mixed"
+"""Name of the encoding of models whose layers are of several number formats, or of less than 8 bits."""
+
+_LOSSLESS = ("float32", "float32 bitmask", "float32 csr")
 
 _SECONDS = 0.02
 """Time for the repetitions of the latency measurement; at least 3 are made."""
@@ -23,7 +29,8 @@ def measure(model: nn.Module, input_shape: tuple[int, ...], *, batch_size: int =
     - ``parameters``: values in all parameters; a shared one counts once. Buffers (running statistics
       of norms, quantization scales) do not count.
     - ``nonzeros``: those that are not 0, in weights, biases and norms.
-    - ``bytes``: size of the parameters by encoding, see `encodings`.
+    - ``bytes``: size of the parameters by encoding, see `encodings`; where weights are codes of fewer than 8 bits, or
+      in some layers only, also as "mixed", see `stored_bytes`.
     - ``flops``: 2 x multiply-accumulates of the linear and convolution layers for one example; biases,
       norms, activations, pooling and attention products do not count.
     - ``effective_flops``: the same, with the multiplications by weights that are 0 left out.
@@ -41,7 +48,7 @@ def measure(model: nn.Module, input_shape: tuple[int, ...], *, batch_size: int =
     return {
         "parameters": sum(parameter.numel() for parameter in parameters),
         "nonzeros": sum(_nonzeros(parameter) for parameter in parameters),
-        "bytes": encodings(parameters),
+        "bytes": encodings(parameters) | ({MIXED: stored_bytes(model)} if _mixed(model) else {}),
         "flops": flops,
         "effective_flops": effective_flops,
         "latency": latency,
@@ -75,6 +82,42 @@ def encodings(parameters: list[nn.Parameter]) -> dict[str, int]:
         "float32 bitmask": 4 * nonzeros + sum((weight.numel() + 7) // 8 for weight in weights) + 4 * others,
         "float32 csr": 8 * nonzeros + 4 * (channels + len(weights)) + 4 * others,
     }
+
+
+def stored_bytes(module: nn.Module) -> int:
+    """Bytes of all parameters of a module, each in the smallest encoding of `encodings` that holds it.
+
+    Codes of quantized layers: their bits, a scale per channel (or group) and biases in 4 bytes. Others: float32, or its
+    non-zeros with a bit mask or in rows (CSR); float16 where no value is rounded by it. Buffers do not count, as in
+    `measure`.
+    """
+    quantized = [m for m in module.modules() if isinstance(m, QuantizedLayer)]
+    inner = {id(parameter) for layer in quantized for parameter in layer.parameters()}
+    floats = [parameter for parameter in module.parameters() if id(parameter) not in inner]
+    return sum(_quantized_bytes(layer) for layer in quantized) + sum(parameter_bytes(p) for p in floats)
+
+
+def _quantized_bytes(layer: QuantizedLayer) -> int:
+    codes, bits = layer.layer.weight, layer.bits
+    others = sum(parameter.numel() for parameter in layer.parameters()) - codes.numel()
+    return (codes.numel() * bits + 7) // 8 + 4 * layer.weight_scale.numel() + 4 * others
+
+
+def parameter_bytes(parameter: nn.Parameter) -> int:
+    """Bytes of values in the smallest encoding that holds them exactly."""
+    sizes = encodings([parameter])
+    choices = [sizes[name] for name in _LOSSLESS]
+    if parameter.detach().half().float().equal(parameter.detach()):
+        choices.append(sizes["float16"])
+    return min(choices)
+
+
+def _mixed(model: nn.Module) -> bool:
+    """Whether weights are codes of fewer than 8 bits, or codes in some layers only."""
+    quantized = [module for module in model.modules() if isinstance(module, QuantizedLayer)]
+    inner = {id(layer.layer) for layer in quantized}
+    others = [module for module in model.modules() if isinstance(module, Layer) and id(module) not in inner]
+    return bool(quantized) and (bool(others) or any(layer.bits < 8 for layer in quantized))
 
 
 def _nonzeros(values: Tensor) -> int:

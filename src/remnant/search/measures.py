@@ -181,7 +181,7 @@ def _costs(side: Answers) -> dict[str, Array]:
     names = ("parameters", "nonzeros", "flops", "effective_flops", "latency")
     found = {name: np.array([float(one[name]) for one in side.footprints]) for name in names}
     keeping = formats(side.scheme)
-    sizes = [{name: size for name, size in one["bytes"].items() if name.split()[0] in keeping}
+    sizes = [{name: size for name, size in one["bytes"].items() if name.split()[0] in (*keeping, "mixed")}
              for one in side.footprints]  # fmt: skip
     return found | {
         "memory": found["nonzeros"] * min(keeping.values()) / 8,

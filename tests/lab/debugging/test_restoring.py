@@ -8,7 +8,7 @@ from torch import nn
 from remnant.lab.compress import compress
 from remnant.lab.debugging import restoring
 from remnant.lab.debugging.restoring import restore_until
-from remnant.lab.debugging.sizes import stored_bytes
+from remnant.lab.footprint import stored_bytes
 from remnant.schemes import OneShotPruning, StaticInt8
 from tests.lab import toys
 from tests.lab.debugging.networks import images, made

@@ -7,7 +7,8 @@ from torch import nn
 from remnant.lab.compress.grids import quantize_weight
 from remnant.lab.compress.quantized_layers import DynamicLayer, WeightOnlyLayer
 from remnant.lab.debugging.matching import matched
-from remnant.lab.debugging.sizes import layer_bytes, stored_bytes
+from remnant.lab.debugging.sizes import layer_bytes
+from remnant.lab.footprint import stored_bytes
 from tests.lab.debugging.networks import MAKERS, images, made
 
 

@@ -6,7 +6,7 @@ import torch
 
 from remnant.lab import probing
 from remnant.lab.compress import compress
-from remnant.lab.debugging.sizes import stored_bytes
+from remnant.lab.footprint import stored_bytes
 from remnant.lab.probes.layers import measure
 from remnant.lab.probing import Subject
 from remnant.probes.layers import Layers

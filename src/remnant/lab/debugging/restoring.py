@@ -14,7 +14,8 @@ from remnant.fields import check
 from remnant.lab import footprint
 from remnant.lab.debugging.effects import answers, layer_effects
 from remnant.lab.debugging.matching import MatchedLayer, MatchedPair, exchange, exchanged, matched
-from remnant.lab.debugging.sizes import layer_bytes, stored_bytes
+from remnant.lab.debugging.sizes import layer_bytes
+from remnant.lab.footprint import stored_bytes
 from remnant.stats.rates import wilson
 
 Limit = Literal["cie_u", "cie"]
