@@ -183,3 +183,8 @@ def test_a_run_killed_at_any_moment_continues_to_the_same_bits(reference, tmp_pa
 def test_importing_the_runner_does_not_import_torch():
     code = "import remnant.execute, remnant.cli, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_worker_that_trains_imports_no_library_of_analyses():
+    code = "import remnant.lab.run, sys; sys.exit(len({'pandas', 'xarray', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

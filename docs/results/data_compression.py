@@ -31,7 +31,7 @@ from remnant.fidelity import Bench
 from remnant.lab.containers import write_dataset
 from remnant.lab.data import Dataset, load
 from remnant.lab.decoded import Subject, images, logits, material
-from remnant.lab.foreign.evaluation_data import moments
+from remnant.lab.foreign.evaluation_sets import moments
 from remnant.lab.occlusion import occlusion
 from remnant.lab.run import load_model
 from remnant.schemes import Dense

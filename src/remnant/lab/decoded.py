@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 from remnant.lab.augment import augment
 from remnant.lab.data import Dataset, Images, Split, load, take
 from remnant.lab.foreign.asking import Question, ask, class_order, spread
-from remnant.lab.foreign.evaluation_data import EvaluationData, moments, of_dataset
+from remnant.lab.foreign.evaluation_sets import EvaluationData, moments, of_dataset
 from remnant.lab.foreign.model import array, evaluating, of_module
 from remnant.lab.foreign.record import record
 from remnant.lab.foreign.running import Answers, encoder

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from remnant.lab.data import load
-from remnant.lab.foreign.evaluation_data import moments
+from remnant.lab.foreign.evaluation_sets import moments
 from remnant.lab.foreign.preprocessing import IMAGENET, Preprocessing, apply, parse_preprocessing
 from remnant.lab.train import normalize
 from tests.lab.foreign.networks import tensor

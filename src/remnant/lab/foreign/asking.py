@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from remnant.lab.foreign.evaluation_data import EvaluationData
+from remnant.lab.foreign.evaluation_sets import EvaluationData
 from remnant.lab.foreign.model import ForeignModel
 from remnant.lab.foreign.opening import open_model
 from remnant.lab.foreign.preprocessing import PRESETS, Preprocessing, parse_preprocessing

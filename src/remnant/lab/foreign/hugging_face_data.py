@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from remnant.lab.foreign.columns import attribute, classes_of, column, options
-from remnant.lab.foreign.evaluation_data import EvaluationData, fingerprint
+from remnant.lab.foreign.evaluation_sets import EvaluationData, fingerprint
 from remnant.lab.foreign.extras import needed
 from remnant.lab.foreign.picture_files import decoded
 from remnant.lab.foreign.text_files import IDS, LABEL, TEXT, ids_of, of_table

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from remnant.lab.foreign.evaluation_data import EvaluationData, fingerprint
+from remnant.lab.foreign.evaluation_sets import EvaluationData, fingerprint
 from remnant.lab.image_folders import listed, metadata
 
 

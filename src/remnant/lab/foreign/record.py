@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from remnant.lab.foreign.evaluation_data import EvaluationData
+from remnant.lab.foreign.evaluation_sets import EvaluationData
 from remnant.lab.foreign.model import ForeignModel, state_bytes, state_hash
 from remnant.lab.foreign.running import Answers, Steps
 

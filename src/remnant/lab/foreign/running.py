@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from remnant.lab.foreign.evaluation_data import EvaluationData
+from remnant.lab.foreign.evaluation_sets import EvaluationData
 from remnant.lab.foreign.model import ForeignModel, array
 from remnant.lab.foreign.preprocessing import Preprocessing, apply
 from remnant.lab.foreign.tokenization import Tokenization, tokenizer

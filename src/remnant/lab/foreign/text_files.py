@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from remnant.lab.foreign.columns import MAX_ROWS, attribute, classes_of, column, options
-from remnant.lab.foreign.evaluation_data import EvaluationData, fingerprint
+from remnant.lab.foreign.evaluation_sets import EvaluationData, fingerprint
 
 TEXT = ("text", "sentence", "content", "review", "question")
 LABEL = ("label", "labels", "target", "class", "category")
