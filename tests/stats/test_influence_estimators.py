@@ -143,6 +143,13 @@ def test_without_any_effect_no_pair_is_likely(seed):
     assert found.sum() < 20
 
 
+def test_a_few_pairs_do_not_make_their_own_prior():
+    """Estimates of 0.2 with errors of 0.1: five could be noise; that 2,000 are there and none below can not."""
+    few, many = (Effects(np.full((1, number), 0.2), np.full((1, number), 0.1)) for number in (5, 2000))
+    assert probability_above(few, 0.15).max() < 0.01
+    assert probability_above(many, 0.15).min() > 0.45
+
+
 def test_a_group_with_effects_does_not_speak_for_another():
     rng = np.random.default_rng(9)
     group = np.repeat([[0, 1]], 200, axis=0).repeat(100, axis=1)
