@@ -20,6 +20,7 @@ EXTRAS = {
     "structured": ("torch_pruning",),
     "data": ("zfpy", "imagecodecs", "jpeglib"),
     "sign": ("cryptography",),
+    "fast": ("numba",),
 }
 """Extra of the package to the modules that it installs."""
 

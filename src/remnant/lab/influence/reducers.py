@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from remnant.lab.influence.passes import Passes
 from remnant.lab.influence.tiles import Block, Tile
 from remnant.stats.influence_tiles import TOLERANCE, Pairs
 
@@ -99,10 +100,23 @@ class HistogramZ:
             raise ValueError(f"Expected `edges` of 1 to {_PLACES - 1} bins, but got {self._length}.")
         per_z = self._length / (edges[-1] - edges[0])
         self._per_z, self._shift = float(np.float32(per_z)), float(np.float32((edges[0] - TOLERANCE) * per_z))
-        self._found = torch.zeros(self._length, dtype=torch.int64)
+        self._found = np.zeros(self._length, np.int64)
         self._lock = Lock()
 
     def take(self, tile: Tile) -> None:
+        found = self._binned(tile) if tile.passes is None else self._compiled(tile, tile.passes)
+        with self._lock:
+            self._found += found
+
+    def _compiled(self, tile: Tile, passes: Passes) -> NDArray[np.int64]:
+        real = slice(0, tile.block.num)
+        scales = tile.block.scales[:, real] * np.array([[1], [1], [self._per_z]], np.float32)
+        examples = tile.examples
+        sides = scales, examples.total.numpy(), examples.row_scale.numpy()
+        found = passes.count_bins(tile.counts[real].numpy(), *sides, np.float32(self._shift), self._length)
+        return found.sum(axis=0)[: self._length]
+
+    def _binned(self, tile: Tile) -> NDArray[np.int64]:
         testable = torch.isfinite(tile.examples.row_scale)
         if not testable.all():
             tile = Tile(tile.counts[:, testable], tile.block, tile.examples.of(testable))
@@ -118,14 +132,13 @@ class HistogramZ:
         pairs = pairs.view(_PLACES, 256)
         found = pairs.sum(dim=0)[: self._length] + pairs.sum(dim=1)[: self._length]
         found[0] -= int(pairs.sum()) * 2 - tile.block.num * tile.counts.shape[1]
-        with self._lock:
-            self._found += found
+        return found.numpy()
 
     def close(self, block: Block) -> None:
         """Nothing to do."""
 
     def result(self) -> NDArray[np.int64]:
-        return self._found.numpy()
+        return self._found
 
 
 def _in_pairs(place: torch.Tensor) -> torch.Tensor:
@@ -141,8 +154,6 @@ def _in_pairs(place: torch.Tensor) -> torch.Tensor:
 
 def _above(tile: Tile, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Test examples, training examples and influences of the pairs of a tile from a threshold on."""
-    limit = float(np.float32(threshold - TOLERANCE))
-    place, example, value = tile.reaching(torch.full((len(tile.examples),), limit))
-    origin = tile.block.origin[place.numpy()]
-    real = origin >= 0
-    return tile.examples.start + example.numpy()[real], origin[real], value.numpy()[real]
+    limit = np.float32(threshold - TOLERANCE)
+    place, example, value = tile.reaching(np.full(len(tile.examples), limit))
+    return tile.examples.start + example.astype(np.int64), tile.block.origin[place], value

@@ -7,9 +7,7 @@ and of equal ones the first example.
 from threading import Lock
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from remnant.lab.influence.tiles import COLUMNS, ROWS, SEGMENT, Block, Tile
 from remnant.stats.influence_tiles import TOLERANCE, TopK
@@ -31,44 +29,47 @@ class StrongestOnExamples:
             start: self._layout.empty(min(ROWS, num_examples - start), k) for start in range(0, num_examples, ROWS)
         }
         self._pending: dict[int, list[Keys]] = {start: [] for start in self._kept}
-        self._bar = torch.full((num_examples,), -torch.inf)
-        self._lock = Lock()
+        self._bar = np.full(num_examples, -np.inf, np.float32)
+        self._locks = {start: Lock() for start in self._kept}
 
     def take(self, tile: Tile) -> None:
         rows = tile.examples.rows
-        bar = self._bar[rows].clone()  # another thread may raise it meanwhile
-        if torch.isneginf(bar).any():
-            bar = torch.maximum(bar, self._first_bar(tile))
+        bar = self._bar[rows].copy()  # another thread may raise it meanwhile
+        if np.isneginf(bar).any():
+            bar = np.maximum(bar, self._first_bar(tile))
         place, example, value = tile.reaching(bar, self._sign)
         if not len(place):
             return
-        origin = tile.block.origin[place.numpy()]
-        real = origin >= 0
-        keys = self._layout.keys(example.numpy()[real], value.numpy()[real], origin[real])
-        with self._lock:
-            self._add(tile.examples.start, keys)
+        keys = self._layout.keys(example, value, tile.block.origin[place])
+        with self._locks[tile.examples.start]:
+            self._add(tile, example, keys)
 
     def close(self, block: Block) -> None:
         """Nothing to do."""
 
     def result(self) -> TopK:
-        for start in self._kept:
-            self._merge(start)
-        return _top([self._layout.unpack(kept) for kept in self._kept.values()])
+        for start, pending in self._pending.items():
+            if pending:
+                self._merge(start)
+        return _top([self._layout.unpack(kept[:, ::-1]) for kept in self._kept.values()])
 
-    def _add(self, start: int, keys: Keys) -> None:
-        pending = self._pending[start]
+    def _add(self, tile: Tile, example: NDArray[np.integer], keys: Keys) -> None:
+        start = tile.examples.start
+        kept, pending = self._kept[start], self._pending[start]
+        if tile.passes is not None:
+            tile.passes.offer(kept, example, keys)
+            self._bar[tile.examples.rows] = self._layout.bar(kept)
+            return
         pending.append(keys)
-        kept = self._kept[start]
-        if torch.isneginf(self._bar[start]) or sum(map(len, pending)) * _PENDING > kept.size:
+        if np.isneginf(self._bar[start]) or sum(map(len, pending)) * _PENDING > kept.size:
             self._merge(start)
 
     def _merge(self, start: int) -> None:
         kept = self._kept[start] = self._layout.merge(self._kept[start], self._pending[start])
         self._pending[start] = []
-        self._bar[start : start + len(kept)] = torch.from_numpy(self._layout.unpack(kept[:, -1:])[0][:, 0])
+        self._bar[start : start + len(kept)] = self._layout.bar(kept)
 
-    def _first_bar(self, tile: Tile) -> Tensor:
+    def _first_bar(self, tile: Tile) -> NDArray[np.float32]:
         """A value that at least k influences of the tile reach, on each test example; -inf where there are fewer.
 
         The largest count of a group of training examples belongs to one of them: k groups give k influences.
@@ -77,7 +78,7 @@ class StrongestOnExamples:
         per_group = 2 ** (per_group.bit_length() - 1) if per_group else 1
         num_groups = tile.block.num // per_group
         if num_groups < self._k:
-            return torch.full((len(tile.examples),), -torch.inf)
+            return np.full(len(tile.examples), -np.inf, np.float32)
         real = slice(0, num_groups * per_group)
         counts = tile.counts[real].view(num_groups, per_group, -1)
         per_out = tile.block.per_out[real].view(num_groups, per_group)
@@ -87,7 +88,8 @@ class StrongestOnExamples:
             low = counts.amax(dim=1) * per_count.amin(dim=1, keepdim=True) - total * per_out.amax(dim=1, keepdim=True)
         else:
             low = total * per_out.amin(dim=1, keepdim=True) - counts.amin(dim=1) * per_count.amax(dim=1, keepdim=True)
-        return low.topk(self._k, dim=0).values[-1] - TOLERANCE
+        place = num_groups - self._k
+        return np.partition(low.numpy(), place, axis=0)[place] - np.float32(TOLERANCE)
 
 
 class StrongestOfTraining:
@@ -99,26 +101,29 @@ class StrongestOfTraining:
         self._k = k
         self._values = np.full((num_train, k), -np.inf, np.float32)
         self._examples = np.full((num_train, k), -1, np.int32)
-        self._open: dict[int, tuple[Keys, Tensor]] = {}
+        self._open: dict[int, tuple[Keys, NDArray[np.float32]]] = {}
 
     def take(self, tile: Tile) -> None:
         block = tile.block
         if block.start not in self._open:
-            bar = tile.part(slice(None)).topk(min(self._k, len(tile.examples)), dim=1).values[:, -1]
-            self._open[block.start] = self._layout.empty(len(block.origin), self._k), bar
+            place = max(len(tile.examples) - self._k, 0)
+            bar = np.partition(tile.part(slice(None)).numpy(), place, axis=1)[:, place]
+            self._open[block.start] = self._layout.empty(len(block.origin), self._k), bar.copy()
         kept, bar = self._open[block.start]
         place, example, value = tile.reaching(bar[:, None])
         if not len(place):
             return
-        keys = self._layout.keys(place.numpy(), value.numpy(), tile.examples.start + example.numpy())
-        kept = self._layout.merge(kept, [keys])
-        bar = torch.from_numpy(self._layout.unpack(kept[:, -1:])[0][:, 0])
-        self._open[block.start] = kept, bar
+        keys = self._layout.keys(place, value, tile.examples.start + example)
+        if tile.passes is None:
+            kept = self._layout.merge(kept, [keys])
+        else:
+            tile.passes.offer(kept, place, keys)
+        self._open[block.start] = kept, self._layout.bar(kept)
 
     def close(self, block: Block) -> None:
         kept, _ = self._open.pop(block.start)
         real = block.origin[: block.num]
-        self._values[real], self._examples[real] = self._layout.unpack(kept[: block.num])
+        self._values[real], self._examples[real] = self._layout.unpack(kept[: block.num, ::-1])
 
     def result(self) -> TopK:
         """Rows are training examples, and `train_examples` holds test examples."""
@@ -126,7 +131,7 @@ class StrongestOfTraining:
 
 
 class _Layout:
-    """Keys of 64 bits: row, value (largest first), other example."""
+    """Keys of 64 bits: row, value (largest first), other example; the last of a row comes first in it."""
 
     def __init__(self, num_rows: int, num_others: int) -> None:
         self._bits = 32 - (num_rows - 1).bit_length()
@@ -139,18 +144,24 @@ class _Layout:
         row = np.arange(num_rows, dtype=np.uint64)[:, None] << np.uint64(32 + self._bits)
         return np.repeat(row | np.uint64(2 ** (32 + self._bits) - 1), k, axis=1)
 
-    def keys(self, row: NDArray[np.int64], value: NDArray[np.float32], other: NDArray[np.int64]) -> Keys:
+    def keys(self, row: NDArray[np.integer], value: NDArray[np.float32], other: NDArray[np.integer]) -> Keys:
         bits = (value + np.float32(0)).view(np.uint32)  # makes -0 to 0
-        descending = np.where(bits >> 31, bits, bits ^ np.uint32(2**31 - 1)).astype(np.uint64)
-        above = row.astype(np.uint64) << np.uint64(32 + self._bits)
-        return (above | descending << np.uint64(self._bits) | other.astype(np.uint64)).astype(np.uint64)
+        keys = row.astype(np.uint64) << np.uint64(32)
+        keys |= bits ^ ((bits >> np.uint32(31)) - np.uint32(1) & np.uint32(2**31 - 1))  # descending, if not negative
+        keys <<= np.uint64(self._bits)
+        keys |= other.astype(np.uint64)
+        return keys
 
     def merge(self, kept: Keys, more: list[Keys]) -> Keys:
-        """The first k keys of each row."""
+        """The first k keys of each row, the last of them first."""
         found = np.concatenate([kept.ravel(), *more])
         found.sort()
         start = np.searchsorted(found, np.arange(len(kept), dtype=np.uint64) << np.uint64(32 + self._bits))
-        return found[start[:, None] + np.arange(kept.shape[1])]
+        return found[start[:, None] + np.arange(kept.shape[1])[::-1]]
+
+    def bar(self, kept: Keys) -> NDArray[np.float32]:
+        """What a value must reach to be kept in each row."""
+        return self.unpack(kept[:, :1])[0][:, 0]
 
     def unpack(self, keys: Keys) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Values and other examples; -inf and -1 for keys of nothing."""
