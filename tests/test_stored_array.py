@@ -84,3 +84,26 @@ def test_what_is_wrong_with_a_file_is_said(stored):
     assert "its checksum differs" in fault(files, path, len(data), digest)
     with pytest.raises(FileNotFoundError):
         fault(files, path + "x", 1, digest)
+
+
+def test_parts_across_the_pages_of_a_file_are_read_and_outlive_it(tmp_path):
+    """The system maps whole pages of a file; arrays begin anywhere in them."""
+    files, path = fsspec.filesystem("file"), str(tmp_path / "long.safetensors")
+    values = np.arange(100_000, dtype=np.uint32).reshape(-1, 10)
+    safetensors.numpy.save_file({"first": np.zeros(3, np.uint8), "values": values}, path)
+    array = located(files, path)["values"]
+    starts = [0, 1, 102, 409, 5000]
+    parts = [array.part(start, start + 700) for start in starts]
+    files.rm(path)
+    for start, part in zip(starts, parts, strict=True):
+        np.testing.assert_array_equal(part, values[start : start + 700])
+        assert not part.flags.writeable
+
+
+def test_the_checksum_is_that_of_the_whole_file(stored, monkeypatch):
+    """Read in parts, of which the last one is shorter."""
+    files, path = stored
+    data = files.cat_file(path)
+    for size in (1000, 4096, len(data), 2 * len(data)):
+        monkeypatch.setattr("remnant.stored_array._BYTES", size)
+        assert fault(files, path, len(data), hashlib.sha256(data).hexdigest()) == ""

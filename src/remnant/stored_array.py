@@ -3,11 +3,15 @@
 import hashlib
 import json
 import math
+import mmap
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2"}
 DTYPES |= {"U32": "<u4", "I32": "<i4", "U64": "<u8", "I64": "<i8", "BOOL": "|b1"}
@@ -77,17 +81,28 @@ def located(files: AbstractFileSystem, path: str) -> dict[str, StoredArray]:
         If it is none, or has arrays of a type that NumPy does not know.
     """
     length = int.from_bytes(_bytes(files, path, 0, 8), "little")
-    header = json.loads(_bytes(files, path, 8, 8 + length))
+    header = json.loads(bytes(_bytes(files, path, 8, 8 + length)))
     return {name: _array(files, path, 8 + length, entry) for name, entry in header.items() if name != "__metadata__"}
 
 
-def _bytes(files: AbstractFileSystem, path: str, start: int, stop: int) -> bytes:
-    found = files.cat_file(path, start, stop)
-    if not isinstance(found, bytes) or len(found) != stop - start:
+def _bytes(files: AbstractFileSystem, path: str, start: int, stop: int) -> bytes | memoryview:
+    found = _mapped(path, start, stop) if isinstance(files, LocalFileSystem) else files.cat_file(path, start, stop)
+    if not isinstance(found, bytes | memoryview) or len(found) != stop - start:
         raise OSError(
             f"Expected {stop - start} bytes of {path} from byte {start}, but got {len(found)}: it was changed."
         )
     return found
+
+
+def _mapped(path: str, start: int, stop: int) -> memoryview:
+    """A part of a file on a disk as the system holds it in memory, without a copy; as much of it as there is."""
+    with open(path, "rb") as stream:
+        stop = min(stop, os.fstat(stream.fileno()).st_size)
+        if stop <= start:
+            return memoryview(b"")
+        offset = start - start % mmap.ALLOCATIONGRANULARITY
+        mapped = mmap.mmap(stream.fileno(), stop - offset, offset=offset, access=mmap.ACCESS_READ)
+    return memoryview(mapped)[start - offset :]
 
 
 def _array(files: AbstractFileSystem, path: str, start: int, entry: dict[str, Any]) -> StoredArray:
@@ -109,7 +124,16 @@ def fault(files: AbstractFileSystem, path: str, num_bytes: int, sha256: str) -> 
     if (size := files.size(path)) != num_bytes:
         return f"has {size} bytes where {num_bytes} were written"
     digest = hashlib.sha256()
+    for part in _in_order(files, path, num_bytes):
+        digest.update(part)
+    return "" if digest.hexdigest() == sha256 else "was changed after it was written (its checksum differs)"
+
+
+def _in_order(files: AbstractFileSystem, path: str, size: int) -> Iterator[Any]:
+    """All bytes of a file, a part at a time."""
+    if isinstance(files, LocalFileSystem):
+        yield from (_mapped(path, start, start + _BYTES) for start in range(0, size, _BYTES))
+        return
     with files.open(path, "rb", block_size=_BYTES) as stream:
         while part := stream.read(_BYTES):
-            digest.update(part)  # pyright: ignore[reportArgumentType]
-    return "" if digest.hexdigest() == sha256 else "was changed after it was written (its checksum differs)"
+            yield part

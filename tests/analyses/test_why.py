@@ -11,6 +11,7 @@ from scipy import special
 from remnant.analyses.why import ANALYSIS, plot, run
 from remnant.analyses.why_factors import influencers, probe_factors, reference_measures
 from remnant.finding import Finding, NotApplicable
+from remnant.stats import odds as regression
 from remnant.stats.label_issues import label_issues
 from tests import simulate
 from tests.analyses import file_populations
@@ -263,6 +264,13 @@ def test_identical_models_have_nothing_to_explain():
     with pytest.raises(NotApplicable, match="enough examples"):
         plot(finding)
     finding.to_json()
+
+
+def test_models_that_did_not_reach_their_maximum_are_named(monkeypatch):
+    found = forgets(population(), np.full(500, 0.3))
+    assert not any("did not reach" in caveat for caveat in run(found, **FAST).caveats)
+    monkeypatch.setattr(regression, "_ITERATIONS", 1)
+    assert any("did not reach" in caveat for caveat in run(found, **FAST).caveats)
 
 
 def test_a_sample_is_used_of_many_examples():

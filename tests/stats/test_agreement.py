@@ -136,6 +136,17 @@ def test_every_number_of_half_precision_is_read_exactly():
     assert top_class(np.array([[1, np.inf, 2], [-np.inf, -5, -6]], np.float16)).tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("bits", [0x7C00, 0xFC00, 0x7E00, 0xFE00, 0x7FFF, 0xFFFF])
+@pytest.mark.parametrize("other", [-2.0, 3.0])
+def test_one_number_of_half_precision_that_is_not_finite_is_seen(bits, other):
+    """Infinite and NaN of either sign, with other numbers of one sign only."""
+    x = np.full((1, 5), other, np.float16)
+    x[0, 2] = np.array(bits, np.uint16).view(np.float16)
+    assert np.isnan(log_partition(x)).all()
+    if np.isinf(x[0, 2]):
+        assert top_class(x).item() == x.astype(np.float64).argmax()
+
+
 def test_top_class_has_the_smallest_type_that_holds_every_class():
     for num_classes, kind in ((2, np.int8), (128, np.int8), (129, np.int16), (40_000, np.int32)):
         last = np.zeros((3, num_classes), np.float16)

@@ -13,6 +13,14 @@ def simulated(seed=0, num=400, factors=3, trials=1):
     return design, rng.binomial(m, special.expit(design @ beta)).astype(float), m.astype(float), beta
 
 
+def penalized(beta, design, y, m):
+    """Minus the logarithm of the likelihood times Jeffreys' prior."""
+    eta = design @ beta
+    chance = special.expit(eta)
+    information = (design.T * (m * chance * (1 - chance))) @ design
+    return -(y @ eta - m @ np.logaddexp(0, eta) + np.linalg.slogdet(information)[1] / 2)
+
+
 def test_maximum_likelihood_equals_statsmodels():
     """statsmodels 0.15.0, Logit."""
     statsmodels = pytest.importorskip("statsmodels.api")
@@ -58,14 +66,39 @@ def test_firth_of_a_two_by_two_table_adds_one_half_to_each_cell(cells):
 def test_firth_is_the_maximum_of_the_penalized_likelihood(trials):
     design, y, m, _ = simulated(1, num=80, factors=2, trials=trials)
 
-    def negative(beta):
-        eta = design @ beta
-        chance = special.expit(eta)
-        information = (design.T * (m * chance * (1 - chance))) @ design
-        return -(y @ eta - m @ np.logaddexp(0, eta) + np.linalg.slogdet(information)[1] / 2)
-
-    slow = optimize.minimize(negative, np.zeros(3), method="BFGS", options={"gtol": 1e-8})
+    slow = optimize.minimize(penalized, np.zeros(3), (design, y, m), method="BFGS", options={"gtol": 1e-8})
     np.testing.assert_allclose(odds.logistic(design, y, m).coefficients[0], slow.x, atol=1e-4)
+
+
+@pytest.mark.parametrize("ones_first", [True, False])
+def test_rare_events_and_skewed_factors_reach_the_maximum(ones_first):
+    """Steps that are halved whenever they grow stop short of it."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        skewed = np.exp(rng.standard_normal((200, 2)))
+        columns = [np.ones(200), *((skewed - skewed.mean(axis=0)) / skewed.std(axis=0)).T]
+        design = np.column_stack(columns if ones_first else columns[::-1])
+        chance = special.expit(-4 - 3 * columns[1] + 3 * columns[2])
+        y = rng.binomial(1, chance).astype(float)
+        fit = odds.logistic(design, y, np.ones(200))
+        assert fit.converged.all()
+        start = fit.coefficients[0] + 0.1
+        slow = optimize.minimize(penalized, start, (design, y, np.ones(200)), method="Nelder-Mead", tol=1e-8)
+        np.testing.assert_allclose(fit.coefficients[0], slow.x, atol=1e-4)
+
+
+def test_few_examples_and_skewed_factors_reach_the_maximum():
+    """Full Newton steps go to and fro across it there, for every third seed."""
+    for seed in range(12, 24):
+        rng = np.random.default_rng(seed)
+        skewed = np.exp(1.5 * rng.standard_normal((60, 3)))
+        design = np.column_stack([np.ones(60), (skewed - skewed.mean(axis=0)) / skewed.std(axis=0)])
+        y = rng.binomial(1, special.expit(3 * design[:, 1] - 3)).astype(float)
+        fit = odds.logistic(design, y, np.ones(60))
+        assert fit.converged.all()
+        nearby = fit.coefficients[0] + 1e-3 * rng.standard_normal((50, 4))
+        best = penalized(fit.coefficients[0], design, y, np.ones(60))
+        assert all(penalized(beta, design, y, np.ones(60)) > best for beta in nearby)
 
 
 def test_separation_gives_finite_intervals():
@@ -91,6 +124,16 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     whole = odds.logistic(design, y, m).coefficients
     monkeypatch.setattr(odds, "_VALUES", 500)
     np.testing.assert_allclose(odds.logistic(design, y, m).coefficients, whole, atol=1e-10)
+
+
+def test_the_number_of_outcomes_at_a_time_does_not_change_the_result(monkeypatch):
+    design, y, m, _ = simulated()
+    outcomes = np.stack([y, 1 - y, np.roll(y, 1)])
+    whole = odds.logistic(design, outcomes, np.tile(m, (3, 1)))
+    monkeypatch.setattr(odds, "_AT_A_TIME", 2 * len(y))
+    parts = odds.logistic(design, outcomes, np.tile(m, (3, 1)))
+    np.testing.assert_allclose(parts.coefficients, whole.coefficients, atol=1e-10)
+    assert parts.information.shape == whole.information.shape
 
 
 def test_odds_ratios_follow_the_unit_of_a_column():

@@ -69,3 +69,11 @@ def test_paired_p_is_uniform_for_alike_pairs():
     a, b = (common + 0.3 * rng.normal(size=common.shape) for _ in range(2))
     p = paired_t(a, b)[1]
     assert stats.kstest(p, "uniform").pvalue > 0.01
+
+
+def test_mcnemar_is_exactly_one_for_numbers_as_even_as_they_can_be():
+    """Rounding below 1 would put such examples before others with p = 1."""
+    b = np.arange(1, 2000)
+    assert np.all(mcnemar_exact(b, b) == 1)
+    assert np.all(mcnemar_exact(b, b - 1) == 1)
+    assert np.all(mcnemar_exact(b, b + 1) == 1)

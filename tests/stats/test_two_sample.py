@@ -64,11 +64,14 @@ def test_permuted_welch_equals_welch_of_dealt_trials():
     a, b = 100 + rng.normal(size=(4, 3)), 100 + rng.normal(size=(5, 3))
     pooled = np.concatenate([a, b])
     ways = relabelings(4, 5, 200, rng)
-    t, p = permuted_welch(a, b, ways.in_first)
-    for row, in_first in enumerate(ways.in_first):
-        expected = welch(pooled[in_first], pooled[~in_first])
-        np.testing.assert_allclose(t[row], expected[0], rtol=1e-6)
-        np.testing.assert_allclose(p[row], expected[2], rtol=1e-6)
+    for level in (0.05, 0.3):
+        t, significant = permuted_welch(a, b, ways.in_first, level=level)
+        assert significant.any()
+        assert not significant.all()
+        for row, in_first in enumerate(ways.in_first):
+            expected = welch(pooled[in_first], pooled[~in_first])
+            np.testing.assert_allclose(t[row], expected[0], rtol=1e-6)
+            np.testing.assert_array_equal(significant[row], expected[2] <= level)
 
 
 def test_hedges_g_equals_that_of_statsmodels():
@@ -143,3 +146,11 @@ def test_fisher_equals_the_tea_tasting_and_scipy():
         reachable = range(max(0, total - 5), min(7, total) + 1)
         least = min(slow_fisher(k, 7, total - k, 5) for k in reachable)
         assert smallest[i] == pytest.approx(least)
+
+
+def test_mirrored_tables_have_the_same_p_to_the_last_bit():
+    """Lists in order of p then fall back on their second key."""
+    x, y = (values.ravel() for values in np.meshgrid(np.arange(21), np.arange(21)))
+    p, _ = fisher_exact(x, 20, y, 20)
+    np.testing.assert_array_equal(p, fisher_exact(y, 20, x, 20)[0])
+    np.testing.assert_array_equal(p, fisher_exact(20 - x, 20, 20 - y, 20)[0])

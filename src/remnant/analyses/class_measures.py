@@ -144,8 +144,8 @@ def _chance(
     observed = np.arange(ways.in_first.shape[1]) < comparison.num_first
     # The observed arrangement goes through the same arithmetic as the others. Under exchanges within pairs,
     # Welch's t rises with the difference of the means, as the paired t does: both give the same p.
-    t, p = permuted_welch(first, second, np.concatenate([observed[None], ways.in_first]))
-    counts, size = (p <= LEVEL).sum(axis=1), np.abs(t)
+    t, significant = permuted_welch(first, second, np.concatenate([observed[None], ways.in_first]), level=LEVEL)
+    counts, size = significant.sum(axis=1), np.abs(t)
     count_p = float(permutation_p(counts[0], counts[1:], exact=ways.exact))
     return counts[1:], count_p, permutation_p(size[0], size[1:], exact=ways.exact)
 

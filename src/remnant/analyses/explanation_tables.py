@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from remnant.analyses.explanation_measures import Pair, TreePairs, Trees, estimate
 
@@ -77,6 +76,8 @@ def matched_leaves(trees: Trees, pair: Pair) -> NDArray[np.intp]:
 
     A leaf that stands for nothing in common keeps its number where it can.
     """
+    from scipy.optimize import linear_sum_assignment  # takes long to import
+
     size = trees.measured.sizes["leaf"]
     first, second = (trees.leaf[row].astype(np.int64) for row in pair)
     common = np.bincount(first * size + second, minlength=size * size).reshape(size, size)

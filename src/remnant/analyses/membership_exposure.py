@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import stats
 
 from remnant.analyses.membership_measures import Attack, Signals
 from remnant.finding import Claim
@@ -69,6 +68,8 @@ def halves(population: xr.Dataset, signals: Signals) -> tuple[float, int] | None
     if "train_correct" not in population or signals.num_trials < 8:
         return None
     correct = subsets(population, signals.scheme)["train_correct"].values[:, signals.examples]
+    from scipy.stats import spearmanr  # takes long to import
+
     half = (np.arange(signals.num_trials) // 2) % 2 == 0
     values, counts = [], []
     for one, two in ((half, ~half), (~half, half)):
@@ -77,7 +78,7 @@ def halves(population: xr.Dataset, signals: Signals) -> tuple[float, int] | None
         defined = np.isfinite(x) & np.isfinite(y)
         if np.count_nonzero(defined) < 4 or np.ptp(x[defined]) == 0 or np.ptp(y[defined]) == 0:
             return None
-        found: Any = stats.spearmanr(x[defined], y[defined])
+        found: Any = spearmanr(x[defined], y[defined])
         values.append(float(found.statistic))
         counts.append(int(np.count_nonzero(defined)))
     return float(np.mean(values)), min(counts)

@@ -215,6 +215,10 @@ def caveats_of(parts: list[Part]) -> tuple[str, ...]:
         caveats.append(f"Fewer than {LEAST_EVENTS} examples with or without it, so no model: {what}.")
     if any(model.num_events < 10 * len(model.factors) for part in parts for model in part.models):
         caveats.append("Some models have fewer than 10 events for each factor: their intervals are rough.")
+    if not all(model.converged for part in parts for model in part.models):
+        caveats.append(
+            "Some models did not reach their maximum: events are too rare for their factors. Their odds ratios are rough."
+        )
     if any(part.sampled for part in parts):
         caveats.append("Models were fitted on a random sample of the examples.")
     left_out = {name: reason for part in parts for name, reason in part.known.left_out.items()}

@@ -79,6 +79,8 @@ class Model:
     """Cross-validated."""
     auc_permuted: NDArray[np.float64]
     """The same with the outcome permuted, shape (permutation,)."""
+    converged: bool
+    """Whether the coefficients are at the maximum."""
 
     @property
     def num_events(self) -> int:
@@ -273,6 +275,7 @@ class _Fitting:
             alone=odds.aucs(values.T, np.tile(y, (len(factors), 1)), np.tile(m, (len(factors), 1))),
             auc=odds.auc(scores, y, m),
             auc_permuted=self._permuted(design, y, m, folds, rng) if permute else np.empty(0),
+            converged=bool(fit.converged[0]),
         )
 
     def _permuted(

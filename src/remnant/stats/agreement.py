@@ -229,7 +229,8 @@ def mean_kl_divergences(log_probabilities: ArrayLike) -> NDArray[np.float64]:
     log_p = np.asarray(log_probabilities, np.float64)
     num_examples = log_p.shape[1]
     log_p = log_p.reshape(len(log_p), -1)
-    cross = np.exp(log_p) @ log_p.T / num_examples
+    # Unlike `@`, `dot` lets other threads run.
+    cross = np.dot(np.exp(log_p), log_p.T) / num_examples
     return np.maximum(np.diag(cross)[:, None] - cross, 0.0)
 
 
@@ -340,7 +341,8 @@ def _single(half: NDArray[np.float16]) -> NDArray[np.float32]:
     exponents are 112 higher.
     """
     bits = np.ascontiguousarray(half).view(np.int16)
-    if ((bits & 0x7C00) == 0x7C00).any():  # NaN or infinite
+    # NaN and infinite numbers are above all others: positive ones as signed, negative ones as unsigned integers.
+    if bits.size and (bits.max() >= 0x7C00 or bits.view(np.uint16).max() >= 0xFC00):
         return half.astype(np.float32)
     wide = bits.astype(np.int32)
     wide <<= 13

@@ -7,7 +7,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from remnant.stats.resampling import permutation_p
 
@@ -183,6 +182,8 @@ def _flat(maps: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _ranks(maps: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.stats import rankdata  # takes long to import
+
     found = rankdata(_flat(maps), axis=-1)
     return found - found.mean(axis=-1, keepdims=True)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 
 def costs(
@@ -177,9 +177,9 @@ def gamma_interval(values: NDArray[np.floating], largest: float, *, level: float
     """
     total, variance = float(np.sum(values)), float(np.sum(np.square(values)))
     tail = (1 - level) / 2
-    low = 0.0 if total <= 0 else variance / (2 * total) * stats.chi2.ppf(tail, 2 * total**2 / variance)
+    low = 0.0 if total <= 0 else variance / total * special.gammaincinv(total**2 / variance, tail)
     total, variance = total + largest, variance + largest**2
-    return float(low), float(variance / (2 * total) * stats.chi2.ppf(1 - tail, 2 * total**2 / variance))
+    return float(low), float(variance / total * special.gammaincinv(total**2 / variance, 1 - tail))
 
 
 def severity_by_chance(

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr
-from scipy.stats import rankdata
 
 from remnant.stats.influence import contrasts
 from remnant.stats.influence_null import permuted_influence
@@ -111,6 +110,8 @@ def levels(statistic: NDArray[np.floating]) -> NDArray[np.intp]:
 
     Level / (2 (rows - 1)) is the percentile of a test example among its own values in all orders of the trials.
     """
+    from scipy.stats import rankdata  # takes long to import
+
     return (2 * rankdata(statistic, axis=0, method="average")).astype(np.intp) - 2
 
 

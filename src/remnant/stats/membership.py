@@ -13,7 +13,6 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import rankdata
 
 Variance = Literal["auto", "example", "global"]
 """Whose variance the normal distributions have; see `lira`."""
@@ -166,6 +165,8 @@ def separation(confidence: NDArray[np.floating], included: NDArray[np.bool_]) ->
     Ties count half. 1/2: its membership leaves no trace in the confidence; 1: it can always be told. NaN where
     all or none of the models saw the example.
     """
+    from scipy.stats import rankdata  # takes long to import
+
     found = np.empty(confidence.shape[1])
     for block in _blocks(*confidence.shape):
         member = included[:, block]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from remnant.stats import long_tail
 
@@ -24,7 +24,9 @@ _CLOSE_ENOUGH = 1e-4
 _LARGEST_STEP = 5.0
 """Of a coefficient in one iteration, as in Heinze & Schemper's programs."""
 _VALUES = 2**22
-"""Numbers of a block: 32 MiB."""
+"""Numbers of a block of products: 32 MiB."""
+_AT_A_TIME = 2**16
+"""Outcomes times rows that are fitted at a time: their chances stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -78,23 +80,37 @@ def logistic(design: Real, successes: NDArray, trials: NDArray, *, firth: bool =
     design = np.asarray(design, np.float64)
     y, m = np.atleast_2d(np.asarray(successes, np.float64)), np.atleast_2d(np.asarray(trials, np.float64))
     _check(design, y, m)
-    pieces = _Pieces.of(design, len(y))
-    beta = np.zeros((len(y), design.shape[1]))
-    information = _information(pieces, m, beta)
-    active = np.ones(len(y), bool)
-    before, damping = np.full(len(y), np.inf), np.ones(len(y))
+    products = _Products.of(design)
+    size = max(1, _AT_A_TIME // len(design))
+    parts = [slice(start, start + size) for start in range(0, len(y), size)]
+    each = ((np.ascontiguousarray(y[part]), np.ascontiguousarray(m[part])) for part in parts)
+    found = [_newton(design, products, some, of, firth=firth, close=close) for some, of in each]
+    return Fit(*(np.concatenate([getattr(fit, name) for fit in found]) for name in Fit.__dataclass_fields__))
+
+
+def _newton(design: Real, products: "_Products", y: Real, m: Real, *, firth: bool, close: float) -> Fit:
+    """Coefficients of some outcomes by Newton's method, with shorter steps where these are too long."""
+    beta, active = _start(design, y, m), np.ones(len(y), bool)
+    before, share = np.zeros(beta.shape), np.ones(len(y))
+    chance = _chance(design, beta)
+    weight = m * chance * (1 - chance)
+    information = products.weighted_sum(weight)
     for _ in range(_ITERATIONS):
         here = np.flatnonzero(active)
-        score = _score(pieces, y[here], m[here], beta[here], information[here], firth)
-        step = np.linalg.solve(information[here], score[:, :, None])[:, :, 0]
+        off = y[here] - m[here] * chance
+        if firth:
+            off += weight * products.quadratic_forms(np.linalg.inv(information[here])) * (0.5 - chance)
+        step = np.linalg.solve(information[here], (off @ design)[:, :, None])[:, :, 0]
         longest = np.abs(step).max(axis=1)
-        # Steps that do not shrink go back and forth across the maximum: shorter ones then reach it.
-        damping[here] = np.where(longest < before[here], np.minimum(1, 2 * damping[here]), damping[here] / 2)
-        before[here] = longest
-        beta[here] += step * np.minimum(damping[here], _LARGEST_STEP / np.maximum(longest, 1e-300))[:, None]
-        information[here] = _information(pieces, m[here], beta[here])
-        active[here] = longest > close
-        if not active.any():
+        share[here] = np.minimum(_share(step, before[here], share[here]), _LARGEST_STEP / np.maximum(longest, 1e-300))
+        before[here] = step
+        beta[here] += share[here, None] * step
+        chance = _chance(design, beta[here])
+        weight = m[here] * chance * (1 - chance)
+        information[here] = products.weighted_sum(weight)
+        going = longest > close
+        active[here], chance, weight = going, chance[going], weight[going]
+        if not going.any():
             break
     return Fit(beta, information, ~active)
 
@@ -120,7 +136,7 @@ def odds_ratios(fit: Fit, design: Real, successes: NDArray, trials: NDArray, *, 
     z = beta / error
     half = special.ndtri(0.975) * error
     with np.errstate(over="ignore"):
-        return OddsRatios(np.exp(beta), np.exp(beta - half), np.exp(beta + half), z, 2 * stats.norm.sf(np.abs(z)))
+        return OddsRatios(np.exp(beta), np.exp(beta - half), np.exp(beta + half), z, 2 * special.ndtr(-np.abs(z)))
 
 
 @dataclass(frozen=True)
@@ -225,59 +241,77 @@ def _independent(design: Real) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class _Pieces:
-    """Blocks of rows with the products of their columns, made once if they fit into `_VALUES` numbers."""
+class _Products:
+    """Products of every two columns of the design, in blocks of rows; made once if they fit into `_VALUES` numbers."""
 
     design: Real
     upper: tuple[NDArray[np.intp], NDArray[np.intp]]
-    size: int
-    products: tuple[Real, ...]
+    """The pairs of columns."""
+    made: Real | None
 
     @staticmethod
-    def of(design: Real, num_outcomes: int) -> "_Pieces":
+    def of(design: Real) -> "_Products":
         upper = np.triu_indices(design.shape[1])
-        size = max(1, _VALUES // (len(upper[0]) + 4 * num_outcomes))
-        found = _Pieces(design, upper, size, ())
-        if len(design) * len(upper[0]) > _VALUES:
-            return found
-        return _Pieces(design, upper, size, tuple(products for _, _, products in found.blocks()))
+        found = _Products(design, upper, None)
+        fits = len(design) * len(upper[0]) <= _VALUES
+        return _Products(design, upper, np.concatenate([part for _, part in found.blocks()])) if fits else found
 
-    def blocks(self) -> Iterator[tuple[slice, Real, Real]]:
-        """Rows, their values, and the products of every two columns, shape (row, pair of columns)."""
-        for number, start in enumerate(range(0, len(self.design), self.size)):
-            block = slice(start, start + self.size)
-            part = self.design[block]
-            made = self.products[number] if self.products else part[:, self.upper[0]] * part[:, self.upper[1]]
-            yield block, part, made
+    def blocks(self) -> Iterator[tuple[slice, Real]]:
+        """Rows and their products, shape (row, pair of columns)."""
+        if self.made is not None:
+            yield slice(None), self.made
+            return
+        one, two = self.upper
+        size = max(1, _VALUES // len(one))
+        for start in range(0, len(self.design), size):
+            rows = slice(start, start + size)
+            yield rows, self.design[rows, one] * self.design[rows, two]
+
+    def weighted_sum(self, weight: Real) -> Real:
+        """Sum over rows of weight x column x column, shape (outcome, column, column), from shape (outcome, row)."""
+        nothing = np.zeros((len(weight), len(self.upper[0])))
+        total = sum((weight[:, rows] @ part for rows, part in self.blocks()), nothing)
+        num = self.design.shape[1]
+        square = np.empty((len(weight), num, num))
+        one, two = self.upper
+        square[:, one, two] = square[:, two, one] = total
+        return square
+
+    def quadratic_forms(self, matrices: NDArray[np.floating]) -> Real:
+        """row @ matrix @ row of every row of the design, shape (outcome, row), for symmetric matrices."""
+        one, two = self.upper
+        flat = matrices[:, one, two] * np.where(one == two, 1.0, 2.0)
+        return np.concatenate([flat @ part.T for _, part in self.blocks()], axis=1)
 
 
-def _information(pieces: _Pieces, trials: Real, beta: Real) -> Real:
-    """Sum over rows of trials x odds variance x column x column, shape (outcome, column, column)."""
-    total = np.zeros((len(beta), len(pieces.upper[0])))
-    for block, part, products in pieces.blocks():
-        chance = special.expit(beta @ part.T)
-        total += (trials[:, block] * (chance * (1 - chance))) @ products
-    num = pieces.design.shape[1]
-    square = np.empty((len(beta), num, num))
-    one, two = pieces.upper
-    square[:, one, two] = square[:, two, one] = total
-    return square
+def _share(step: NDArray[np.floating], before: Real, share: Real) -> Real:
+    """How much of each step to go, in (0, 1], from the step before and the share of it that was gone.
+
+    Without, steps can go to and fro across the maximum forever, since the information is not the curvature of the
+    penalty. Along a parabola a share s leaves the part r = 1 - s c of a step; 1 / c = s / (1 - r) would leave none.
+    """
+    length = (before**2).sum(axis=1)
+    left = np.divide((step * before).sum(axis=1), length, out=np.zeros(len(step)), where=length > 0)
+    wanted = share / np.maximum(1 - left, 1e-300)
+    return np.where(length > 0, np.clip(wanted, share / 4, 1), 1.0)
 
 
-def _score(pieces: _Pieces, successes: Real, trials: Real, beta: Real, information: Real, firth: bool) -> Real:
-    """Derivative of the (penalized) log-likelihood, shape (outcome, column)."""
-    total = np.zeros(beta.shape)
-    one, two = pieces.upper
-    twice = np.where(one == two, 1.0, 2.0)
-    inverse = np.linalg.inv(information)[:, one, two] * twice if firth else None
-    for block, part, products in pieces.blocks():
-        chance = special.expit(beta @ part.T)
-        off = successes[:, block] - trials[:, block] * chance
-        if inverse is not None:
-            leverage = trials[:, block] * (chance * (1 - chance)) * (inverse @ products.T)
-            off += leverage * (0.5 - chance)
-        total += off @ part
-    return total
+def _start(design: Real, successes: Real, trials: Real) -> Real:
+    """Coefficients to start from, shape (outcome, column): the same chance for all rows if the first column is 1."""
+    beta = np.zeros((len(successes), design.shape[1]))
+    if (design[:, 0] == 1).all():
+        beta[:, 0] = special.logit((successes.sum(axis=1) + 0.5) / (trials.sum(axis=1) + 1))
+    return beta
+
+
+def _chance(design: Real, beta: Real) -> Real:
+    """Chance of a success, shape (outcome, row). NumPy's exponential is several times as fast as `special.expit`."""
+    odds_against = beta @ design.T
+    np.negative(odds_against, out=odds_against)
+    with np.errstate(over="ignore"):
+        np.exp(odds_against, out=odds_against)
+    odds_against += 1
+    return np.reciprocal(odds_against, out=odds_against)
 
 
 def _check(design: Real, successes: Real, trials: Real) -> None:

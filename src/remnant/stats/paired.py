@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 
 def paired_t(first: ArrayLike, second: ArrayLike) -> tuple[NDArray, NDArray]:
@@ -60,5 +60,7 @@ def mcnemar_exact(only_first: ArrayLike, only_second: ArrayLike) -> NDArray[np.f
     b, c = np.asarray(only_first, np.int64), np.asarray(only_second, np.int64)
     if np.any(b < 0) or np.any(c < 0):
         raise ValueError("Expected numbers of discordant examples >= 0, but some are negative.")
-    p = np.minimum(1.0, 2 * stats.binom.cdf(np.minimum(b, c), b + c, 0.5))
+    least = np.minimum(b, c)
+    # Exactly 1 where the two numbers differ by at most 1.
+    p = np.where(np.abs(b - c) <= 1, 1.0, 2 * special.betainc(b + c - least, least + 1, 0.5))
     return np.where(b + c == 0, np.nan, p)

@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 
 def log_ratios(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
@@ -59,6 +58,8 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float:
     ----------
     spearman1904proof
     """
+    from scipy.stats import rankdata  # takes long to import
+
     a, b = (rankdata(np.asarray(side, float)) for side in (first, second))
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 Interval = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Lower and upper ends, of the shape of the estimates."""
@@ -71,7 +71,7 @@ def quantile_interval(ordered: NDArray[np.floating], share: float, *, level: flo
     wilks1948order
     """
     n, tail = len(ordered), (1 - _checked(level)) / 2
-    low, high = int(stats.binom.ppf(tail, n, share)), int(stats.binom.ppf(1 - tail, n, share)) + 1
+    low, high = _binomial_quantile(tail, n, share), _binomial_quantile(1 - tail, n, share) + 1
     return float(ordered[low - 1]) if low >= 1 else np.nan, float(ordered[high - 1]) if high <= n else np.nan
 
 
@@ -162,6 +162,12 @@ def newcombe_paired(both: ArrayLike, only_first: ArrayLike, only_second: ArrayLi
     return p1 - p2 - half(p1 - low1, high2 - p2), p1 - p2 + half(high1 - p1, p2 - low2)
 
 
+def _binomial_quantile(q: float, n: int, share: float) -> int:
+    """The smallest number that a Binomial(n, share) number exceeds with a probability of at most 1 - q."""
+    above = int(np.ceil(special.bdtrik(q, n, share)))
+    return above - 1 if above > 0 and special.bdtr(above - 1, n, share) >= q else above
+
+
 def _counts(successes: ArrayLike, n: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     x, n = np.asarray(successes, float), np.asarray(n, float)
     if np.any(n < 1):
@@ -172,7 +178,7 @@ def _counts(successes: ArrayLike, n: ArrayLike) -> tuple[NDArray[np.float64], ND
 
 
 def _z(level: float) -> float:
-    return float(stats.norm.ppf((1 + _checked(level)) / 2))
+    return float(special.ndtri((1 + _checked(level)) / 2))
 
 
 def _checked(level: float) -> float:

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from remnant.stats.paired import studentized
 
@@ -41,15 +41,14 @@ def welch_from_moments(
 ) -> tuple[NDArray, NDArray, NDArray]:
     """As `welch`, from the difference of the means and the unbiased variances."""
     one, two = variance_first / n_first, variance_second / n_second
-    t = studentized(difference, one + two, scale)
-    bottom = one**2 / (n_first - 1) + two**2 / (n_second - 1)
-    smallest = float(min(n_first, n_second) - 1)
-    df = np.divide((one + two) ** 2, bottom, out=np.full(np.shape(bottom), smallest), where=bottom > 0)
+    t, df = studentized(difference, one + two, scale), _degrees(one, two, n_first, n_second)
     return t, df, 2 * special.stdtr(df, -np.abs(t))
 
 
-def permuted_welch(first: ArrayLike, second: ArrayLike, in_first: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
-    """Welch's t and p of every rearrangement of the pooled trials, each of shape (permutation, ...).
+def permuted_welch(
+    first: ArrayLike, second: ArrayLike, in_first: NDArray[np.bool_], *, level: float = 0.05
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Welch's t of every rearrangement of the pooled trials, and whether p <= `level`; of shape (permutation, ...).
 
     Parameters
     ----------
@@ -70,9 +69,14 @@ def permuted_welch(first: ArrayLike, second: ArrayLike, in_first: NDArray[np.boo
     variance1 = np.maximum(square1 - sum1**2 / n1, 0) / (n1 - 1)
     variance2 = np.maximum(square2 - sum2**2 / n2, 0) / (n2 - 1)
     scale = np.abs(np.concatenate([a, b]).reshape(len(pooled), -1)).max(axis=0)
-    t, _, p = welch_from_moments(sum1 / n1 - sum2 / n2, variance1, variance2, n1, n2, scale=scale)
+    one, two = variance1 / n1, variance2 / n2
+    t = studentized(sum1 / n1 - sum2 / n2, one + two, scale)
+    # The tails of t are heavier than those of a normal distribution, and take most of the time where all are computed.
+    significant = np.abs(t) >= special.ndtri(1 - level / 2)
+    degrees = _degrees(one[significant], two[significant], n1, n2)
+    significant[significant] = 2 * special.stdtr(degrees, -np.abs(t[significant])) <= level
     shape = (len(in_first), *a.shape[1:])
-    return t.reshape(shape), p.reshape(shape)
+    return t.reshape(shape), significant.reshape(shape)
 
 
 def hedges_g(first: ArrayLike, second: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
@@ -165,12 +169,26 @@ def fisher_exact(first: ArrayLike, n_first: int, second: ArrayLike, n_second: in
     p, smallest = np.ones(x.shape), np.ones(x.shape)
     for count in np.unique(total):
         support = np.arange(max(0, count - n_second), min(n_first, count) + 1)
-        mass = stats.hypergeom.pmf(support, n_first + n_second, count, n_first)
+        ways = _log_choose(n_first, support) + _log_choose(n_second, count - support)
+        mass = np.exp(ways - _log_choose(n_first + n_second, count))
         tails = np.array([mass[mass <= m * (1 + 1e-7)].sum() for m in mass])
         here = total == count
         p[here] = np.minimum(tails[x[here] - support[0]], 1)
         smallest[here] = min(tails.min(), 1)
     return p, smallest
+
+
+def _degrees(one: NDArray, two: NDArray, n_first: int, n_second: int) -> NDArray[np.float64]:
+    """Welch's degrees of freedom, from the squared standard errors of both means."""
+    bottom = one**2 / (n_first - 1) + two**2 / (n_second - 1)
+    smallest = float(min(n_first, n_second) - 1)
+    return np.divide((one + two) ** 2, bottom, out=np.full(np.shape(bottom), smallest), where=bottom > 0)
+
+
+def _log_choose(n: int, k: ArrayLike) -> NDArray[np.float64]:
+    """Logarithm of the number of ways to choose k of n."""
+    k = np.asarray(k, float)
+    return special.gammaln(n + 1) - (special.gammaln(k + 1) + special.gammaln(n - k + 1))
 
 
 def _standardized(difference: NDArray, spread: NDArray, scale: NDArray) -> NDArray:
@@ -180,8 +198,8 @@ def _standardized(difference: NDArray, spread: NDArray, scale: NDArray) -> NDArr
 
 def _noncentrality(t: NDArray, df: int) -> tuple[NDArray, NDArray]:
     """95 % limits of the noncentrality: quantiles of t sqrt(chi2/df) - Z."""
-    z = stats.norm.ppf(0.975)
-    below, middle, above = np.sqrt(stats.chi2.ppf([0.025, 0.5, 0.975], df) / df)
+    z = special.ndtri(0.975)
+    below, middle, above = np.sqrt(2 * special.gammaincinv(df / 2, [0.025, 0.5, 0.975]) / df)
     size = np.abs(t)
     low = size * middle - np.sqrt((size * (middle - below)) ** 2 + z**2)
     high = size * middle + np.sqrt((size * (above - middle)) ** 2 + z**2)
