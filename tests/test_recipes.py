@@ -135,6 +135,13 @@ def test_the_demonstration_learns_the_digits():
     assert 0.965 < np.mean(right) < 0.99
 
 
+def test_memorizing_recipes_have_nothing_that_keeps_labels_from_being_learned():
+    found = [r for name, r in RECIPES.items() if name.endswith("-memorizing")]
+    assert {r.dataset for r in found} == {"digits", "fashion-mnist", "cifar10"}
+    for r in found:
+        assert (r.weight_decay, r.label_smoothing, r.augmentation, r.checkpoint) == (0.0, 0.0, (), "last")
+
+
 def test_the_memorizing_recipe_answers_all_that_it_was_trained_on_right():
     chosen = recipe("digits-memorizing")
     dataset, trial = load("digits"), Trial(chosen)

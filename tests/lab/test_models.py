@@ -13,8 +13,8 @@ from remnant.lab.cifar_networks import BasicBlock
 from remnant.lab.models import ARCHITECTURES, FAMILIES, build
 from remnant.registry import UnknownNameError
 
-SMALL = ["mlp", "mlp-32", "mlp-24-16-12", "cnn", "cnn-8", "resnet8", "resnet20-8", "wide-resnet-10-1", "densenet-10-4",
-         "densenet-bc-16-4", "resnext11", "resnext11-2x4d"]  # fmt: skip
+SMALL = ["mlp", "mlp-32", "mlp-24-16-12", "cnn", "cnn-8", "lean-resnet", "lean-resnet-4", "resnet8", "resnet20-8",
+         "wide-resnet-10-1", "densenet-10-4", "densenet-bc-16-4", "resnext11", "resnext11-2x4d"]  # fmt: skip
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -110,7 +110,14 @@ def test_widths_are_as_named():
     assert sizes(made("mlp")) == [128, 64, 10]
     assert sizes(made("mlp-7")) == [7, 10]
     assert sizes(made("mlp-256-128-3")) == [256, 128, 3, 10]
-    for name, width in (("cnn", 16), ("cnn-24", 24), ("resnet8", 16), ("resnet8-12", 12)):
+    for name, width in (
+        ("cnn", 16),
+        ("cnn-24", 24),
+        ("lean-resnet", 32),
+        ("lean-resnet-6", 6),
+        ("resnet8", 16),
+        ("resnet8-12", 12),
+    ):
         convolutions = [m.out_channels for m in made(name).modules() if isinstance(m, nn.Conv2d)]
         assert (convolutions[0], convolutions[-1]) == (width, 4 * width)
     lean = [m.out_channels for m in made("vgg11-bn-6").modules() if isinstance(m, nn.Conv2d)]
@@ -166,6 +173,18 @@ def test_every_activation_is_a_module_used_once(architecture):
             module.register_forward_hook(lambda module, *_: used.append(module))
     model(torch.randn(2, 3, 16, 16))
     assert len(used) == len(set(used)) == sum(isinstance(m, nn.ReLU) for m in model.modules()) > 0
+
+
+@pytest.mark.parametrize(("side", "expected"), [(32, [16, 16, 8, 8, 8, 4]), (8, [8, 8, 4, 4, 4, 2])])
+def test_the_lean_network_does_all_its_work_on_few_pixels(side, expected):
+    """On at most a quarter of the pixels of a picture; of very small ones the first layers keep all."""
+    model = made("lean-resnet-4", (3, side, side))
+    sides: list[int] = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda *given: sides.append(given[-1].shape[-1]))
+    model(torch.randn(2, 3, side, side))
+    assert sides == expected
 
 
 def test_first_weights_keep_the_scale_of_activations():

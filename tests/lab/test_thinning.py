@@ -21,7 +21,7 @@ from tests.lab.toys import NUM_CLASSES, SHAPE, ResidualNet, answers, built, cont
 
 torch_pruning = pytest.importorskip("torch_pruning", reason="needs the extra `structured`")
 
-ARCHITECTURES = ["cnn", "resnet8", "wide-resnet-10-1", "resnext11", "densenet-bc-10-4", "resnet8-4"]
+ARCHITECTURES = ["cnn", "resnet8", "wide-resnet-10-1", "resnext11", "densenet-bc-10-4", "resnet8-4", "lean-resnet-8"]
 
 
 class Gated(nn.Module):
@@ -119,7 +119,7 @@ def test_a_thinned_model_answers_as_the_masked_one_with_fewer_parameters_and_flo
     assert cost["flops"] == masked["effective_flops"] < dense["flops"]
 
 
-@pytest.mark.parametrize("name", ["cnn", "wide-resnet-10-1", "residual", "densenet-bc-10-4"])
+@pytest.mark.parametrize("name", ["cnn", "lean-resnet-8", "wide-resnet-10-1", "residual", "densenet-bc-10-4"])
 def test_shapes_are_those_that_torch_pruning_makes(name):
     """Oracle: `Group.prune` of torch-pruning 1.6 for the same channels."""
     model = model_of(name)

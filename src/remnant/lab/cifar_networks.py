@@ -140,6 +140,38 @@ def vgg(input_shape: Shape, num_classes: int, *, depth: int, width: int = 64) ->
     return _started(nn.Sequential(*layers, *_head(channels, num_classes)))
 
 
+def lean_resnet(input_shape: Shape, num_classes: int, *, width: int = 32) -> nn.Module:
+    """Residual network for CPUs (ours): `width`, 2 and 4 `width` channels, most of its work at 1/2 and 1/4 resolution.
+
+    The first convolution (4x4) halves the picture, from 16 pixels on: at full resolution norms and activations
+    wait for memory. At 1/8 there is one convolution only: gradients of weights are slow on so few pixels. Blocks
+    with norm and ReLU before the sum, and the greatest value of each channel at the end, are those of Page.
+
+    References
+    ----------
+    page2018train, part 4
+    """
+    halves = min(input_shape[1:]) >= 16
+    first = nn.Conv2d(input_shape[0], width, 4 if halves else 3, stride=2 if halves else 1, padding=1, bias=False)
+    layers: list[nn.Module] = [first, nn.BatchNorm2d(width), nn.ReLU(), AddedBlock(width, 1)]
+    for wide, count in ((2 * width, 2), (4 * width, 0)):
+        layers += [_conv(wide // 2, wide, stride=2), nn.BatchNorm2d(wide), nn.ReLU()]
+        layers += [AddedBlock(wide, count)] if count else []
+    return _started(nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4 * width, num_classes)))
+
+
+class AddedBlock(nn.Module):
+    """3x3 convolutions with norm and ReLU, and their input added to what they give."""
+
+    def __init__(self, channels: int, count: int) -> None:
+        super().__init__()
+        layers = [(_conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()) for _ in range(count)]
+        self.body = nn.Sequential(*(layer for three in layers for layer in three))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut without parameters."""
 

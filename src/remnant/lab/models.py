@@ -99,6 +99,10 @@ _FAMILIES = (
         "three convolutions with batch norm for CPUs, 16 channels in the first or as named", 4,
     ),
     Family(
+        "lean-resnet[-WIDTH]", r"lean-resnet(?:-(?P<width>\d+))?", cifar.lean_resnet, ("lean-resnet", "lean-resnet-64"),
+        "residual network for CPUs that halves the picture at once, 32 channels in the first stage or as named", 4,
+    ),
+    Family(
         "resnetDEPTH[-WIDTH]", r"resnet(?P<depth>\d+)(?:-(?P<width>\d+))?", cifar.resnet,
         ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
         "ResNet for CIFAR, 6n + 2 layers, 16 channels in the first stage or as named; shortcuts without parameters", 4,
@@ -132,7 +136,7 @@ _FAMILIES = (
 
 FAMILIES = (
     *_FAMILIES,
-    # "mlp" and "cnn" fit themselves to their inputs.
+    # "mlp", "cnn" and "lean-resnet" fit themselves to their inputs.
     *(
         replace(
             family,
@@ -143,7 +147,7 @@ FAMILIES = (
             summary=f"{family.syntax} for coefficients of 4x4 or 8x8 blocks, with so much less halving of the picture",
             smallest=1,
         )
-        for family in _FAMILIES[2:]
+        for family in _FAMILIES[3:]
     ),
 )
 
