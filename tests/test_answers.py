@@ -1,4 +1,6 @@
 import numpy as np
+import pytest
+from scipy.special import softmax
 
 from remnant.answers import ROUNDED_FROM, bytes_of_answers, predicted, stored
 
@@ -21,12 +23,19 @@ def test_rounded_logits_keep_the_answers_that_rounding_would_change():
     many[0, 7:9] = 100, 100.001  # one number in half precision
     found = stored(many)
     assert found["logits"].dtype == np.float16
-    assert found["logits"][0].argmax() == 7
-    assert predicted(found)[0] == 8
+    assert predicted(found)[0] == found["logits"][0].argmax() == 8
     assert np.array_equal(predicted(found), many.argmax(axis=1))
 
 
-def test_logits_too_large_for_half_precision_are_not_rounded():
+@pytest.mark.parametrize("offset", [0, 100])
+def test_rounding_hardly_changes_probabilities(offset):
+    many = logits(1000) + np.float32(offset)
+    exact, rounded = softmax(many, axis=1), softmax(stored(many)["logits"].astype(np.float32), axis=1)
+    assert np.abs(exact - rounded).max() < 5e-4
+    assert np.array_equal(rounded.argmax(axis=1), many.argmax(axis=1))
+
+
+def test_logits_too_far_apart_for_half_precision_are_not_rounded():
     many = logits(ROUNDED_FROM)
     many[3, 4] = -70_000
     assert stored(many)["logits"] is many

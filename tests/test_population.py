@@ -36,7 +36,7 @@ def fill(store: Store, trials, *, fingerprint="f00d", num=4) -> None:
             "train_margin": rng.normal(size=9).astype(np.float16),
             "included": np.packbits(included),
         }
-        bytes_ = {"float32": 8, "int8": 2} | ({"mixed": 3} if trial.scheme == WeightOnly() else {})
+        bytes_ = {"float32": 8, "int8": 2} | ({"own": 3} if trial.scheme == WeightOnly() else {})
         footprint = {"bytes": bytes_, "flops": 4, "effective_flops": 4}
         footprint |= {"parameters": 2, "nonzeros": 2, "latency": 1e-6}
         store.publish(trial, {"predictions": predictions}, {"dataset": fingerprint, "footprint": footprint})
@@ -63,7 +63,7 @@ def test_a_population_is_loaded_from_a_store(tmp_path):
 def test_an_encoding_that_is_stated_for_some_trials_only_is_not_known_of_the_others(tmp_path):
     trials = [Trial(RECIPE), Trial(RECIPE, WeightOnly())]
     fill(Store(tmp_path), trials)
-    sizes = populations.load(tmp_path)["bytes"].sel(encoding="mixed").values
+    sizes = populations.load(tmp_path)["bytes"].sel(encoding="own").values
     assert np.isnan(sizes[0])
     assert sizes[1] == 3
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from remnant.answers import predicted
 from remnant.finding import Audit
 from remnant.schemes import Dense
 from remnant.search.measures import examples
-from remnant.stats.agreement import top_class
 from remnant.store import Store
 from remnant.trial import Trial
 
@@ -52,7 +52,7 @@ def counts(store: Store) -> dict[str, dict[int, tuple[float, int, int]]]:
 def against(store: Store, dense: Trial, trial: Trial) -> tuple[float, int, int]:
     """(accuracy, CIEs, CIE-Us) of a trial."""
     label = examples(store, trial).label
-    before, after = (top_class(store.read(one)["logits"]) for one in (dense, trial))
+    before, after = (predicted(store.read(one)) for one in (dense, trial))
     changed = before != after
     return float((after == label).mean()), int(changed.sum()), int((changed & (before == label)).sum())
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import remnant
+from remnant.answers import predicted
 from remnant.schemes import Dense
 from remnant.stats import influence as stats
 from remnant.study import read
@@ -59,7 +60,7 @@ def estimates(trials: list[Trial], store: remnant.Store) -> tuple[NDArray, NDArr
     _, examples = store.dataset(store.manifest(trials[0])["dataset"])
     labels, train_labels = examples["test_labels"], examples["train_labels"]
     arrays = [store.read(trial) for trial in trials]
-    correct = np.stack([a["logits"].argmax(axis=1) == labels for a in arrays])
+    correct = np.stack([predicted(a) == labels for a in arrays])
     train_correct = np.stack([a["train_prediction"] == train_labels for a in arrays])
     included = np.stack([np.unpackbits(a["included"], count=len(train_labels)).astype(bool) for a in arrays])
     blocks = [

@@ -11,7 +11,7 @@ or is read instead of a store if it exists.
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
+from remnant.answers import predicted
 from remnant.stats import influence as plain
 from remnant.stats.influence_adjustment import Effects, adjustment
 from remnant.stats.influence_estimators import (
@@ -53,6 +54,12 @@ class Trials:
         rest = (self.labels, self.train_labels, self.pictures, self.train_pictures)
         return Trials(*(array[rows] for array in kept), *rest)  # pyright: ignore[reportCallIssue]
 
+    def first(self, number: int | None) -> "Trials":
+        """The first test examples only."""
+        pictures = None if self.pictures is None else self.pictures[:number]
+        correct, margin = self.correct[:, :number], self.margin[:, :number]
+        return replace(self, correct=correct, margin=margin, labels=self.labels[:number], pictures=pictures)
+
     def __len__(self) -> int:
         return len(self.included)
 
@@ -63,7 +70,7 @@ Blocks = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 def main() -> None:
     options = arguments()
-    trials = load(options)
+    trials = load(options).first(options.tests)
     classes = np.unique(trials.labels)
     blocks = [(np.flatnonzero(trials.labels == c), np.flatnonzero(trials.train_labels == c)) for c in classes]
     found = {"facts": facts(trials, blocks, options), "runs": []}
@@ -94,6 +101,7 @@ def splits(total: int, block: int, repetitions: int) -> list[tuple[NDArray[np.in
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Curves of estimators against trials.")
     parser.add_argument("store", nargs="?")
+    parser.add_argument("--tests", type=int, help="use the first so many test examples only")
     parser.add_argument("--block", type=int, default=1600)
     parser.add_argument("--repetitions", type=int, default=12)
     parser.add_argument("--arrays", type=Path)
@@ -132,7 +140,7 @@ def read(store: Store) -> dict[str, NDArray]:
         others[every, labels] = -np.inf
         rows["included"].append(arrays["included"])
         rows["margin"].append((logits[every, labels] - others.max(axis=1)).astype(np.float16))
-        rows["correct"].append(np.packbits(logits.argmax(axis=1) == labels))
+        rows["correct"].append(np.packbits(predicted(arrays) == labels))
         rows["train_margin"].append(arrays["train_margin"])
         rows["train_correct"].append(np.packbits(arrays["train_prediction"] == train_labels))
     found = {name: np.stack(values) for name, values in rows.items()}

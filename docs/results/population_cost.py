@@ -55,7 +55,7 @@ def seconds_per_trial(rate: Rate) -> float:
 
 
 def bytes_per_trial(dataset: str, state: int) -> int:
-    """Logits as they are stored, and of each training example its prediction, margin in float16 and one bit; the model."""
+    """Stored logits, and of each training example its prediction, margin in float16 and one bit; the model."""
     prediction = np.min_scalar_type(CLASSES[dataset] - 1).itemsize
     of_test = bytes_of_answers(TEST[dataset], CLASSES[dataset])
     return of_test + (prediction + 2) * TRAIN[dataset] + math.ceil(TRAIN[dataset] / 8) + state

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from remnant import plan
+from remnant.answers import predicted
 from remnant.execute import run
 from remnant.recipes import recipe as preset
 from remnant.stats import influence
@@ -78,7 +79,7 @@ def trained(chosen: Recipe, options: argparse.Namespace, turn: int = 0) -> tuple
         found.append(
             {
                 "train": arrays["train_prediction"] == examples["train_labels"],
-                "test": arrays["logits"].argmax(axis=1) == examples["test_labels"],
+                "test": predicted(arrays) == examples["test_labels"],
                 "included": np.unpackbits(arrays["included"], count=count).astype(bool),
             }
         )

@@ -1,6 +1,7 @@
 """How a trial's answers on the test examples are stored: logits, in half precision where there are many classes.
 
-Rounding makes equal logits of different ones, so the predicted classes are stored beside rounded logits.
+Rounded logits are what is left after the greatest one of each example is taken off: probabilities and margins stay the
+same, and numbers near 0 are rounded least. The predicted classes are stored beside them.
 """
 
 from collections.abc import Mapping
@@ -17,13 +18,16 @@ ROUNDED_FROM = 100
 def stored(logits: NDArray[np.floating]) -> dict[str, NDArray]:
     """The arrays to store of logits (example, class): "logits", and "prediction" where they were rounded.
 
-    Logits too large for half precision (65,504) stay as they are.
+    Logits that lie further apart than half precision reaches (65,504) stay as they are.
     """
     num_classes = logits.shape[-1]
-    if num_classes < ROUNDED_FROM or np.abs(logits).max(initial=0) > np.finfo(np.float16).max:
+    if num_classes < ROUNDED_FROM:
+        return {"logits": logits}
+    below = logits - logits.max(axis=-1, keepdims=True)
+    if below.min(initial=0) < np.finfo(np.float16).min:
         return {"logits": logits}
     prediction = top_class(logits).astype(np.min_scalar_type(num_classes - 1))
-    return {"logits": logits.astype(np.float16), "prediction": prediction}
+    return {"logits": below.astype(np.float16), "prediction": prediction}
 
 
 def predicted(arrays: Mapping[str, NDArray]) -> NDArray[np.integer]:

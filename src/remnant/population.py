@@ -204,7 +204,8 @@ def subsets(population: xr.Dataset, scheme: str | None = None) -> xr.Dataset:
 def predictions(population: xr.Dataset) -> np.ndarray:
     """Predicted class of each trial and test example, shape (trial, example), integers.
 
-    The first class wins among equal logits. Where only answers are known, they are given as they are.
+    The first class wins among equal logits. Where answers are stored (those that are known alone, and those beside
+    rounded logits), they are given as they are.
     """
     if "prediction" in population:
         return population["prediction"].values

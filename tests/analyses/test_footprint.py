@@ -5,6 +5,7 @@ import pytest
 
 from remnant.analyses.footprint import ANALYSIS, lossless, run
 from remnant.finding import Finding
+from remnant.schemes import Compose, Restored, StaticInt8
 from remnant.stats.trial_intervals import mean_interval
 from tests.simulate import population
 
@@ -46,9 +47,9 @@ def test_size_is_that_of_the_smallest_encoding_that_keeps_the_weights(finding):
         ("int8", PRUNED, False),
         ("int8", f"{PRUNED} + dynamic-int8", True),
         ("float16", "float16", True),
-        ("mixed", "weight-only(bits=4)", True),
+        ("own", "weight-only(bits=4)", True),
         ("int8", "weight-only(bits=4)", False),
-        ("int8", "restored(static-int8)", False),
+        ("int8", Compose((StaticInt8(), Restored(("1",)))).label, False),
     ],
 )
 def test_lossless(encoding, label, expected):

@@ -61,6 +61,12 @@ def test_counts_of_pairs_equal_the_matrix(simulated, finding):
     assert finding.claim("high_influence_pairs_null").n == table.loc[("memorized, same class", 0.15), "compared_pairs"]
 
 
+def test_subsets_that_hold_everything_tell_nothing(simulated):
+    whole = simulated.assign(included=simulated["included"] | True)
+    with pytest.raises(NotApplicable, match="in some and not in all"):
+        run(whole)
+
+
 def test_chance_accounts_for_all_but_the_planted_pairs(finding):
     table = finding.tables["pairs_above"].set_index(["pairs_of", "threshold"])
     for kind in ("any", "same class"):

@@ -54,6 +54,7 @@ def test_claims_count_the_likely_pairs_and_the_false_ones_expected_among_them(fi
 
 def test_galleries_show_likely_pairs_first(finding):
     shown = next(iter(finding.galleries.values()))
+    assert len(shown) == min(24, finding.claim("influenced_test_examples").n)
     assert [(exhibit.example, exhibit.beside.example) for exhibit in shown][: len(PLANTED)] == likely(finding)[
         : len(PLANTED)
     ]
@@ -67,9 +68,14 @@ def test_without_any_influence_hardly_a_pair_is_likely():
 def test_the_most_memorized_training_examples_are_compared_where_there_are_too_many_pairs(monkeypatch):
     whole = likely(run(simulated(), permutations=0))
     monkeypatch.setattr(influence_probable, "MOST_PAIRS", 75 * 40)  # 150 x 40 pairs: only the memorized half fits
-    some = likely(run(simulated(), permutations=0))
+    finding = run(simulated(), permutations=0)
+    some = likely(finding)
+    assert any("75 most memorized of 150" in caveat for caveat in finding.caveats)
     assert set(PLANTED) <= set(some) & set(whole)
     assert {int(train[-5:]) % 2 for _, train in some} == {0}
+    monkeypatch.setattr(influence_probable, "MOST_PAIRS", 10)
+    none = run(simulated(), permutations=0)
+    assert "probable_pairs" not in none.tables
 
 
 def test_pairs_that_look_alike_share_a_prior(monkeypatch):
@@ -98,9 +104,29 @@ def test_pairs_that_look_alike_share_a_prior(monkeypatch):
     assert mass[0] > 1.2 * mass[1]
 
 
+def test_a_class_without_training_examples_has_no_pairs(monkeypatch):
+    found = simulated()
+    found["train_label"] = found["train_label"].where(found["train_label"] != 3, 2)
+    found.attrs |= {"store": "here", "fingerprint": "0"}
+    flat = np.zeros((2, 2, 1), np.uint8)
+    monkeypatch.setattr(
+        influence_probable, "thumbnails", lambda store, trials: lambda split, ids: dict.fromkeys(ids, flat)
+    )
+    table = run(found, permutations=0).tables["probable_pairs"]
+    assert len(table)
+    assert "class 3" not in set(table["class"])
+
+
 @pytest.mark.parametrize("change", [lambda p: p.drop_vars("train_margin"), lambda p: p.isel(trial=slice(0, 11))])
-def test_nothing_is_listed_without_margins_or_with_few_trials(change):
+def test_what_cannot_be_ranked_is_not_counted(change):
     finding = run(change(simulated()), permutations=0)
-    assert finding.tables["probable_pairs"].empty
-    assert finding.claim("probable_pairs").estimate == 0
-    assert "probable_pairs_false_discovery" not in [claim.quantity for claim in finding.claims]
+    assert "probable_pairs" not in finding.tables
+    assert "probable_pairs" not in [claim.quantity for claim in finding.claims]
+    assert any("not ranked by probability" in caveat for caveat in finding.caveats)
+
+
+def test_claims_do_not_depend_on_the_length_of_tables(finding):
+    short = run(simulated(), permutations=0, rows=2)
+    assert len(short.tables["probable_pairs"]) == 2
+    for name in ("probable_pairs", "probable_pairs_false_discovery"):
+        assert short.claim(name).estimate == finding.claim(name).estimate

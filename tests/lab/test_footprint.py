@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from remnant.lab.compress import compress
 from remnant.lab.footprint import encodings, measure
-from remnant.schemes import DynamicInt8, Float16, OneShotPruning, StaticInt8, WeightOnly
+from remnant.schemes import Dense, DynamicInt8, Float16, OneShotPruning, StaticInt8, WeightOnly
 from tests.lab.toys import MODELS, SHAPE, ResidualNet, built, context, mlp
 
 
@@ -40,21 +40,31 @@ def test_codes_of_few_bits_take_their_bits():
     compressed = compress(WeightOnly(4), built("mlp"), context())
     layers = [module for module in mlp().modules() if isinstance(module, nn.Linear)]
     expected = sum((layer.weight.numel() + 1) // 2 + 8 * layer.out_features for layer in layers)
-    assert measure(compressed, SHAPE)["bytes"]["mixed"] == expected
+    assert measure(compressed, SHAPE)["bytes"]["own"] == expected
 
 
-def test_models_of_one_number_format_have_no_mixed_size():
-    for scheme in (Float16(), DynamicInt8(), StaticInt8(), OneShotPruning(0.5, epochs=0)):
-        assert "mixed" not in measure(compress(scheme, built("mlp"), context()), SHAPE)["bytes"]
+@pytest.mark.parametrize(
+    ("scheme", "same"),
+    [(Float16(), "float16"), (DynamicInt8(), "int8"), (StaticInt8(), "int8"), (WeightOnly(8), "int8")],
+)
+def test_models_of_one_number_format_have_its_size(scheme, same):
+    found = measure(compress(scheme, built("mlp"), context()), SHAPE)["bytes"]
+    assert found["own"] == found[same]
 
 
-def test_a_layer_that_was_not_quantized_makes_the_size_a_mixed_one():
+def test_models_of_float32_have_no_size_of_their_own():
+    for scheme in (Dense(), OneShotPruning(0.5, epochs=0)):
+        assert "own" not in measure(compress(scheme, built("mlp"), context()), SHAPE)["bytes"]
+
+
+@pytest.mark.parametrize("scheme", [Float16(), DynamicInt8()])
+def test_a_layer_that_was_not_rounded_takes_float32(scheme):
     model = built("mlp")
-    compressed = compress(DynamicInt8(), model, context())
+    compressed = compress(scheme, model, context())
     place, layer = next((name, module) for name, module in model.named_children() if isinstance(module, nn.Linear))
     setattr(compressed, place, layer)
     found = measure(compressed, SHAPE)["bytes"]
-    assert found["int8"] < found["mixed"] < found["float32"]
+    assert found["int8"] < found["own"] < found["float32"]
 
 
 def test_csr_is_what_scipy_stores():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remnant.schemes import Compose, Dense, DynamicInt8, Float16, OneShotPruning
+from remnant.schemes import Compose, Dense, DynamicInt8, Float16, OneShotPruning, Restored
 from remnant.search.intervals import _means, cost_estimates, estimates, iou_estimate
 from remnant.search.measures import LEAST_EXAMPLES, Answers, Examples, behaviour, costs, formats, split
 from remnant.stats.rates import newcombe_paired, wilson
@@ -108,6 +108,15 @@ def test_memory_counts_non_zeros_in_the_format_that_keeps_them(scheme, memory, m
 def test_formats_look_into_compositions():
     assert formats(Dense()) == {"float32": 32}
     assert formats(Compose((Float16(), DynamicInt8()))) == {"float32": 32, "float16": 16, "int8": 8}
+
+
+def test_models_with_restored_layers_have_their_own_size():
+    sizes = {"float32": 400, "float16": 200, "int8": 120, "float32 bitmask": 390}
+    scheme = Compose((DynamicInt8(), Restored(("1",))))
+    for stated, expected in (({"own": 300}, 300), ({}, 120)):
+        footprint = {**FOOTPRINT, "bytes": sizes | stated}
+        side = Answers(scheme, OTHER, [footprint])
+        assert costs(side, Answers(Dense(), DENSE, [WHOLE]))["memory_index"] == expected
 
 
 def test_intervals_of_one_model_are_those_of_wilson_and_newcombe():

@@ -51,10 +51,10 @@ def _trials(population: xr.Dataset, label: str) -> xr.Dataset:
 def lossless(encoding: str, label: str) -> bool:
     """Whether a scheme's weights survive an encoding.
 
-    Its number format is float32 or "mixed" (each layer's own), or the scheme's label names it and no layer is restored.
+    Its number format is float32 or "own" (each tensor's own), or the scheme's label names it and no layer is restored.
     """
     number_format = encoding.split()[0]
-    return number_format in ("float32", "mixed") or (number_format in label and "restored(" not in label)
+    return number_format in ("float32", "own") or (number_format in label and "restored(" not in label)
 
 
 def _encoding_rows(label: str, trials: xr.Dataset, dense: xr.Dataset | None) -> list[dict[str, Any]]:
@@ -169,6 +169,11 @@ def _caveats(population: xr.Dataset, table: Any, dense: xr.Dataset | None) -> tu
     caveats = [
         "Sizes are of the weights under the stated encodings, without a container or entropy coding.",
     ]
+    if "encoding" in population.coords and "own" in population["encoding"].values:
+        caveats.append(
+            'Encoding "own": each tensor in the number format that it has, codes of few bits at their bits, with a '
+            "4-byte scale for each channel or group."
+        )
     if dense is None:
         caveats.append("No dense trials: ratios to dense are undefined.")
     if "latency" in population:

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from remnant.analyses.influence_probable import LIKELY, probable_claims, probable_pairs
+from remnant.analyses.influence_probable import Ranked, probable_caveats, probable_claims, probable_pairs
 from remnant.analyses.influence_tables import (
     EDGES,
     class_table,
@@ -22,7 +22,7 @@ from remnant.analyses.influence_tables import (
 )
 from remnant.analyses.panels import SERIES, panels
 from remnant.analyses.subset_trials import ANY, MEMORIZED, SubsetTrials, reference_subsets
-from remnant.finding import Analysis, Claim, Finding
+from remnant.finding import Analysis, Claim, Finding, NotApplicable
 from remnant.stats import influence as stats
 from remnant.stats import influence_null as null
 from remnant.stats import influence_tiles as tiled
@@ -70,12 +70,17 @@ def run(
     """
     label, trials = reference_subsets(population, scheme)
     data = SubsetTrials.of(label, trials, memorized)
+    num_in = data.included.sum(axis=0)
+    if not len(data.labels) or not ((num_in > 0) & (num_in < data.num_trials)).any():
+        raise NotApplicable(
+            "Needs test examples, and training examples that are in some and not in all of the subsets."
+        )
     thresholds = tuple(sorted({threshold, *thresholds}))
     found = _scan(data, np.array(thresholds), top)
     pairs = high_pairs(data, min(thresholds))
     counts = pairs_above(data, found["above"], pairs, thresholds)
     listed = pair_table(data, pairs, rows)
-    probable = probable_pairs(data, threshold, rows)
+    ranked = probable_pairs(data, threshold)
     order = null.orders(np.random.default_rng(seed), data.num_trials, permutations)
     by_chance = _permuted_counts(data, order, threshold)
     parameters = {"scheme": label, "threshold": threshold, "memorized": memorized, "thresholds": list(thresholds)}
@@ -84,18 +89,18 @@ def run(
         analysis="influence",
         question=QUESTION,
         parameters=parameters,
-        claims=_claims(data, counts, by_chance, threshold, memorized) + probable_claims(data, probable, threshold),
+        claims=_claims(data, counts, by_chance, threshold, memorized) + probable_claims(data, ranked, threshold),
         tables={
             "pairs_above": counts,
+            **({} if ranked is None else {"probable_pairs": ranked.table.head(rows).drop(columns=["row", "column"])}),
             "pairs": listed.drop(columns=["row", "column"]),
-            "probable_pairs": probable.drop(columns=["row", "column"]),
             "top_influences": top_table(data, found["top"], rows),
             "train_examples": train_table(data, rows),
             "classes": class_table(data),
             **z_tables(data, found),
         },
-        caveats=_caveats(data, counts, threshold),
-        galleries=galleries(data, probable.loc[probable["probability"] >= LIKELY], listed, found, gallery),
+        caveats=_caveats(data, counts, threshold, ranked) + probable_caveats(data, ranked),
+        galleries=galleries(data, None if ranked is None else ranked.likely, listed, found, gallery),
         cites=ANALYSIS.cites,
     )
 
@@ -206,7 +211,7 @@ def _real(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _caveats(data: SubsetTrials, counts: pd.DataFrame, threshold: float) -> tuple[str, ...]:
+def _caveats(data: SubsetTrials, counts: pd.DataFrame, threshold: float, ranked: Ranked | None) -> tuple[str, ...]:
     main = counts[(counts["pairs_of"] == MEMORIZED) & (counts["threshold"] == threshold)].iloc[0]
     caveats = [
         "Influence is estimated for training on a random subset, not on the whole training set.",
@@ -216,7 +221,8 @@ def _caveats(data: SubsetTrials, counts: pd.DataFrame, threshold: float) -> tupl
     if main["pairs_by_chance"] > 0.5 * main["pairs"]:
         caveats.append(
             "Most pairs above the threshold could be there by chance: the threshold is inside the noise at this number "
-            "of trials. Train on more subsets, or read the pairs with a low false discovery rate only."
+            "of trials. Train on more subsets, or read the pairs with a low false discovery rate only"
+            + (", or the probable pairs." if ranked is not None and len(ranked.table) else ".")
         )
     if not data.memorized.any():
         caveats.append("No training example is memorized, so there are no high-influence pairs by definition.")

@@ -171,17 +171,18 @@ def z_tables(data: SubsetTrials, found: dict[str, Any]) -> dict[str, pd.DataFram
 
 
 def galleries(
-    data: SubsetTrials, probable: pd.DataFrame, listed: pd.DataFrame, found: dict[str, Any], gallery: int
+    data: SubsetTrials, likely: pd.DataFrame | None, listed: pd.DataFrame, found: dict[str, Any], gallery: int
 ) -> dict[str, tuple[Exhibit, ...]]:
-    """Extreme pairs, one for each test example: positive ones are probable, else high-influence, else any pairs."""
-    best = probable if len(probable) else listed
-    if len(best):
-        best = best.drop_duplicates("row").head(gallery)
-        row, column = best["row"].to_numpy(), best["column"].to_numpy()
-    else:
-        row, column = _extreme(found["top"], gallery)
-    chances = best["probability"].tolist() if "probability" in best else []
-    positive = _exhibits(data, row, column, [f"probability of a high influence: {100 * p:.0f} %" for p in chances])
+    """Extreme pairs, one for each test example: likely ones, then high-influence ones (any, if there are none)."""
+    parts = [part for part in (likely, listed) if part is not None and len(part)]
+    row, column = _extreme(found["top"], gallery)
+    lines: list[str] = []
+    if parts:
+        best = pd.concat(parts).drop_duplicates("row").head(gallery)
+        row, column = best["row"].to_numpy(int), best["column"].to_numpy(int)
+        chances = np.array([] if likely is None else likely.drop_duplicates("row")["probability"])[: len(best)]
+        lines = [f"probability of a high influence: {100 * p:.0f} %" for p in chances]
+    positive = _exhibits(data, row, column, lines)
     return {
         "Most positive influence: training on the second helps on the first": positive,
         "Most negative influence: training on the second hurts on the first": _exhibits(
@@ -199,7 +200,7 @@ def _extreme(top: tiled.TopK, num: int) -> tuple[NDArray[np.intp], NDArray[np.in
 def _exhibits(
     data: SubsetTrials, row: NDArray[np.integer], column: NDArray[np.integer], more: Sequence[str] = ()
 ) -> tuple[Exhibit, ...]:
-    """Pairs; `more` has a line for each, or none."""
+    """Pairs; `more` has a line for each of the first ones."""
     estimate = stats.influence_of_pairs(data.correct, data.included, row, column)
     exhibits = []
     for place, (j, i) in enumerate(zip(row, column, strict=True)):

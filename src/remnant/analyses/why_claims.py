@@ -217,7 +217,7 @@ def caveats_of(parts: list[Part]) -> tuple[str, ...]:
         caveats.append("Some models have fewer than 10 events for each factor: their intervals are rough.")
     if not all(model.converged for part in parts for model in part.models):
         caveats.append(
-            "Some models did not reach their maximum: events are too rare for their factors. Their odds ratios are rough."
+            "Some models did not reach their maximum: events are too rare for their factors, and odds ratios are rough."
         )
     if any(part.sampled for part in parts):
         caveats.append("Models were fitted on a random sample of the examples.")

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from remnant.lab.compress.layers import Layer
 from remnant.lab.compress.quantized_layers import QuantizedLayer
 
-MIXED = "mixed"
-"""Name of the encoding of models whose layers are of several number formats, or of less than 8 bits."""
+OWN = "own"
+"""Name of the encoding in which each tensor has the number format of its own."""
 
 _LOSSLESS = ("float32", "float32 bitmask", "float32 csr")
 
@@ -29,8 +29,8 @@ def measure(model: nn.Module, input_shape: tuple[int, ...], *, batch_size: int =
     - ``parameters``: values in all parameters; a shared one counts once. Buffers (running statistics
       of norms, quantization scales) do not count.
     - ``nonzeros``: those that are not 0, in weights, biases and norms.
-    - ``bytes``: size of the parameters by encoding, see `encodings`; where weights are codes of fewer than 8 bits, or
-      in some layers only, also as "mixed", see `stored_bytes`.
+    - ``bytes``: size of the parameters by encoding, see `encodings`; where weights were rounded,
+      also as "own", see `stored_bytes`.
     - ``flops``: 2 x multiply-accumulates of the linear and convolution layers for one example; biases,
       norms, activations, pooling and attention products do not count.
     - ``effective_flops``: the same, with the multiplications by weights that are 0 left out.
@@ -48,7 +48,7 @@ def measure(model: nn.Module, input_shape: tuple[int, ...], *, batch_size: int =
     return {
         "parameters": sum(parameter.numel() for parameter in parameters),
         "nonzeros": sum(_nonzeros(parameter) for parameter in parameters),
-        "bytes": encodings(parameters) | ({MIXED: stored_bytes(model)} if _mixed(model) else {}),
+        "bytes": encodings(parameters) | ({OWN: stored_bytes(model)} if _rounded(model) else {}),
         "flops": flops,
         "effective_flops": effective_flops,
         "latency": latency,
@@ -112,12 +112,12 @@ def parameter_bytes(parameter: nn.Parameter) -> int:
     return min(choices)
 
 
-def _mixed(model: nn.Module) -> bool:
-    """Whether weights are codes of fewer than 8 bits, or codes in some layers only."""
-    quantized = [module for module in model.modules() if isinstance(module, QuantizedLayer)]
-    inner = {id(layer.layer) for layer in quantized}
-    others = [module for module in model.modules() if isinstance(module, Layer) and id(module) not in inner]
-    return bool(quantized) and (bool(others) or any(layer.bits < 8 for layer in quantized))
+def _rounded(model: nn.Module) -> bool:
+    """Whether weights are codes, or numbers of half precision, in some layers at least."""
+    if any(isinstance(module, QuantizedLayer) for module in model.modules()):
+        return True
+    weights = [module.weight.detach() for module in model.modules() if isinstance(module, Layer)]
+    return any(type(w) in (Tensor, nn.Parameter) and bool(w.any()) and w.half().float().equal(w) for w in weights)
 
 
 def _nonzeros(values: Tensor) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from remnant.answers import predicted
 from remnant.lab.dataset import Dataset, Split, take
 from remnant.lab.run import data_of, dataset_of, model_of, reproducible
 from remnant.lab.train import normalize
@@ -96,10 +97,11 @@ def _measure(trial: Trial, probe: Probe, store: Store, root: str | None) -> None
     shared = _prepared(probe, trial.recipe, root, dataset.fingerprint)
     prepared = time.monotonic()
     model = model_of(trial, store, root)
-    logits = store.read(trial)["logits"][rows] if probe.split == "test" else None
+    stored = store.read(trial) if probe.split == "test" else None
+    logits = None if stored is None else stored["logits"][rows]
     subject = Subject(model, _reference(trial, store, root), dataset, rows, logits, trial.scheme.kind, probe)
-    if logits is not None:
-        _check_same(trial, subject, logits)
+    if stored is not None:
+        _check_same(trial, subject, predicted(stored)[rows])
     arrays = measure(probe, subject, shared)
     record = {
         "probe": to_dict(probe),
@@ -125,11 +127,11 @@ def _reference(trial: Trial, store: Store, root: str | None) -> nn.Module | None
 
 
 @torch.inference_mode()
-def _check_same(trial: Trial, subject: Subject, logits: np.ndarray) -> None:
+def _check_same(trial: Trial, subject: Subject, stored: np.ndarray) -> None:
     """Nothing, if the model answers as it did when its trial was stored."""
     rows = subject.rows[:_CHECKED]
     answers = torch.cat([subject.model(batch) for batch in _batches(subject, rows)]).argmax(1).cpu().numpy()
-    differ = int((answers != logits[: len(rows)].argmax(1)).sum())
+    differ = int((answers != stored[: len(rows)]).sum())
     if differ > 0.02 * len(rows):
         raise ValueError(
             f"Expected trial {trial.key} ({trial.scheme.label}) to answer as it did when it was stored, but "

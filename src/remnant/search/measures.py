@@ -181,13 +181,18 @@ def _costs(side: Answers) -> dict[str, Array]:
     names = ("parameters", "nonzeros", "flops", "effective_flops", "latency")
     found = {name: np.array([float(one[name]) for one in side.footprints]) for name in names}
     keeping = formats(side.scheme)
-    sizes = [{name: size for name, size in one["bytes"].items() if name.split()[0] in (*keeping, "mixed")}
-             for one in side.footprints]  # fmt: skip
+    sizes = [_lossless(one["bytes"], keeping) for one in side.footprints]
     return found | {
         "memory": found["nonzeros"] * min(keeping.values()) / 8,
         "memory_index": np.array([float(min(one.values())) for one in sizes]),
         "throughput": 1 / found["latency"],
     }
+
+
+def _lossless(sizes: Mapping[str, int], keeping: Mapping[str, int]) -> dict[str, int]:
+    """Sizes in encodings that keep the weights: of models with rounded weights, float32 and their own formats."""
+    kept = ("float32", "own") if "own" in sizes else tuple(keeping)
+    return {name: size for name, size in sizes.items() if name.split()[0] in kept}
 
 
 def formats(scheme: Scheme) -> dict[str, int]:

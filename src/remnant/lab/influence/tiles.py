@@ -102,7 +102,7 @@ class Tile:
     passes: Passes | None = None
     """Compiled passes over the counts, if there are any."""
     most_known: dict[int, float] = field(default_factory=dict)
-    """What no sign * influence of the tile exceeds, by sign: earlier passes know it."""
+    """What no sign * influence of the tile exceeds, by sign: `reaching` notes it. A tile belongs to one thread."""
 
     @cached_property
     def most(self) -> Tensor:
