@@ -374,6 +374,7 @@ def draw(found: dict, path: str) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6))
     names = ("precision_high", "memorization_error")
@@ -391,6 +392,8 @@ def draw(found: dict, path: str) -> None:
         axis.set_xscale("log")
         if "error" in measure:
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_xticks(NUMBERS, [str(n) for n in NUMBERS])
         axis.minorticks_off()
         axis.set_xlabel("trials")
