@@ -41,6 +41,8 @@ def main(root: str, baseline: str = "") -> None:
 def counts(store: Store) -> dict[str, dict[int, tuple[float, int, int]]]:
     """Label of a scheme to seed to (accuracy, CIEs, CIE-Us) against the dense model of the seed."""
     trials = [trial for trial in store.trials() if trial.subset is None]
+    if len({trial.recipe for trial in trials}) > 1:
+        sys.exit(f"Expected trials of one recipe in {store.root}, but it has several.")
     dense = {trial.seed: trial for trial in trials if trial.scheme == Dense()}
     found: dict[str, dict[int, tuple[float, int, int]]] = defaultdict(dict)
     for trial in sorted(trials, key=lambda trial: (trial.scheme.label, trial.seed)):
