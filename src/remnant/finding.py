@@ -186,8 +186,8 @@ def _table_to_dict(table: pd.DataFrame) -> dict[str, Any]:
 def _table_from_dict(data: Mapping[str, Any]) -> pd.DataFrame:
     frame = pd.DataFrame(data["columns"])
     for name, dtype in data["dtypes"].items():
-        if dtype.startswith("float"):
-            frame[name] = frame[name].astype(float)
+        if dtype.startswith("float") or frame.empty:
+            frame[name] = frame[name].astype(dtype)
     return frame
 
 
