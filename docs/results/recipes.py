@@ -3,15 +3,18 @@
     python docs/results/recipes.py measure STORE RECIPE... [--trials 16] [--whole] [--data DIR]
     python docs/results/recipes.py memorization STORE RECIPE... [--trials 200]   # a recipe named twice: other subsets
     python docs/results/recipes.py step ARCHITECTURE...
+    python docs/results/recipes.py workers RECIPE [--trials 6]
 
 RECIPE is the name of a preset, with changes if wanted: digits-memorizing:epochs=5,weight_decay=5e-4 or
-cifar10-lean:dataset=arrays:cifar10.npz. Seconds are processor seconds.
+cifar10-lean:dataset=arrays:cifar10.npz. Seconds are processor seconds, but those of `workers`.
 """
 
 import argparse
 import statistics
+import tempfile
 import time
 from dataclasses import replace
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -28,15 +31,16 @@ from remnant.trial import Recipe, Trial
 
 def main() -> None:
     options = arguments()
-    {"measure": measure, "memorization": memorization, "step": step}[options.task](options)
+    {"measure": measure, "memorization": memorization, "step": step, "workers": workers}[options.task](options)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What recipes reach and cost.")
     tasks = parser.add_subparsers(dest="task", required=True)
-    for task, trials in (("measure", 16), ("memorization", 200)):
+    for task, trials in (("measure", 16), ("memorization", 200), ("workers", 6)):
         found = tasks.add_parser(task)
-        found.add_argument("store")
+        if task != "workers":
+            found.add_argument("store")
         found.add_argument("recipes", nargs="+", type=recipe)
         found.add_argument("--trials", type=int, default=trials)
         found.add_argument("--whole", action="store_true", help="train on all examples instead of random 70 %% subsets")
@@ -167,6 +171,51 @@ def step(options: argparse.Namespace) -> None:
         size = cost(build(name, (3, 32, 32), 10, np.random.default_rng(0)), (3, 32, 32))
         middle = f"{statistics.median(found):.0f} ({min(found):.0f} to {max(found):.0f})"
         print(f"| {name} | {size['parameters']:,} | {size['flops'] / 2e6:.1f} | {middle} |")
+
+
+def workers(options: argparse.Namespace) -> None:
+    """Wall-clock and processor seconds for a model, by the number of workers and threads, in alternating rounds."""
+    ways = ((1, 1), (1, 2), (2, 1), (2, 2))
+    found: dict[tuple[int, int], list[tuple[float, float]]] = {way: [] for way in ways}
+    trials = trials_of(options.recipes[0], options)
+    for _ in range(3):
+        for way in ways:
+            found[way].append(timed(trials, way, options.data))
+    print("| workers | threads of each | wall-clock seconds for a model | processor seconds |")
+    print("|---|---|---|---|")
+    for (number, threads), times in found.items():
+        wall, core = (f"{statistics.median(values):.3g}" for values in zip(*times, strict=True))
+        print(f"| {number} | {threads} | {wall} | {core} |")
+
+
+def timed(trials: list[Trial], way: tuple[int, int], data: str | None) -> tuple[float, float]:
+    """(wall-clock, processor seconds) for a model, once every worker has trained one."""
+    number, threads = way
+    context = get_context("spawn")
+    with context.Pool(number, set_threads, (threads,)) as pool:
+        parts = [(trials[k::number], data) for k in range(number)]
+        pool.map(train_all, [(part[:1], root) for part, root in parts], chunksize=1)
+        start = time.perf_counter()
+        used = pool.map(train_all, parts, chunksize=1)
+        return (time.perf_counter() - start) / len(trials), sum(used) / len(trials)
+
+
+def set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def train_all(given: tuple[list[Trial], str | None]) -> float:
+    """Processor seconds in which the trials are trained and stored."""
+    from remnant.lab import run as lab
+
+    trials, root = given
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        for trial in trials:
+            lab.run_trial(trial, Store(folder), root)
+    return time.process_time() - start
 
 
 if __name__ == "__main__":
