@@ -12,7 +12,8 @@ import numpy as np
 from benchmarks.row import Row
 from remnant.plan import grid
 from remnant.schemes import Float16, MagnitudePruning
-from remnant.store import Store, pack_text
+from remnant.store import Store
+from remnant.stored_array import pack_text
 from remnant.trial import Recipe
 
 

@@ -4,7 +4,8 @@ import pytest
 from remnant import population as populations
 from remnant.population import SchemaError, check, paired
 from remnant.schemes import Dense, Float16, WeightOnly
-from remnant.store import DamagedError, MissingError, Store, pack_text
+from remnant.store import DamagedError, MissingError, Store
+from remnant.stored_array import pack_text
 from remnant.trial import Recipe, Subset, Trial
 from tests.simulate import population
 

@@ -15,9 +15,8 @@ from remnant.store import (
     NewerFormatError,
     Store,
     StoreError,
-    pack_text,
-    unpack_text,
 )
+from remnant.stored_array import pack_text, unpack_text
 from remnant.trial import Recipe, Subset, Trial
 
 RECIPE = Recipe("digits", "mlp")

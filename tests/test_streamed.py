@@ -10,7 +10,8 @@ from remnant.analyses import STORE_ANALYSES
 from remnant.finding import Audit
 from remnant.population import SchemaError
 from remnant.schemes import Dense, Float16, MagnitudePruning
-from remnant.store import DamagedError, Store, pack_text
+from remnant.store import DamagedError, Store
+from remnant.stored_array import pack_text
 from remnant.streamed import StreamedLogits, blocks, in_threads
 from remnant.trial import Recipe, Subset, Trial
 from tests.simulate import population

@@ -24,7 +24,8 @@ from remnant.stats.influence_counts import memorization
 from remnant.stats.influence_groups import class_blocks
 from remnant.stats.influence_tiles import Pairs, TopK
 from remnant.stats.packed_bits import PackedBits
-from remnant.store import MissingError, Store, unpack_text
+from remnant.store import MissingError, Store
+from remnant.stored_array import unpack_text
 from remnant.trial import Trial
 
 EDGES = np.linspace(-10, 10, 81)

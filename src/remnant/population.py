@@ -18,7 +18,8 @@ import xarray as xr
 
 from remnant.measured import measurements
 from remnant.stats.agreement import top_class
-from remnant.store import MissingError, Store, unpack_text
+from remnant.store import MissingError, Store
+from remnant.stored_array import unpack_text
 from remnant.streamed import outputs, read, stacked
 from remnant.trial import Recipe, Trial, to_dict
 

@@ -393,13 +393,3 @@ def _alive(process: int) -> bool:
     except OSError as error:
         return isinstance(error, PermissionError)
     return True
-
-
-def pack_text(values: Iterable[str]) -> np.ndarray:
-    """Strings as one array of bytes, for safetensors. They must not contain the zero character."""
-    return np.frombuffer("\0".join(values).encode(), np.uint8)
-
-
-def unpack_text(packed: np.ndarray) -> list[str]:
-    """The inverse of `pack_text`."""
-    return packed.tobytes().decode().split("\0")

@@ -1,11 +1,11 @@
-"""Arrays in a safetensors file that are read in parts, for files that are larger than memory together."""
+"""Texts as arrays, and arrays in a safetensors file that are read in parts, for files larger than memory together."""
 
 import hashlib
 import json
 import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,3 +137,13 @@ def _in_order(files: AbstractFileSystem, path: str, size: int) -> Iterator[Any]:
     with files.open(path, "rb", block_size=_BYTES) as stream:
         while part := stream.read(_BYTES):
             yield part
+
+
+def pack_text(values: Iterable[str]) -> np.ndarray:
+    """Strings as one array of bytes, for safetensors. They must not contain the zero character."""
+    return np.frombuffer("\0".join(values).encode(), np.uint8)
+
+
+def unpack_text(packed: np.ndarray) -> list[str]:
+    """The inverse of `pack_text`."""
+    return packed.tobytes().decode().split("\0")

@@ -8,7 +8,7 @@ from remnant.finding import Finding, NotApplicable
 from remnant.population import SchemaError
 from remnant.stats.rates import newcombe_paired, wilson
 from remnant.stats.trial_intervals import mean_interval
-from remnant.store import pack_text
+from remnant.stored_array import pack_text
 
 LAYERS = ["stem", "body.conv", "head"]
 SCHEME, OTHER = "one-shot-pruning(sparsity=0.9)", "static-int8"

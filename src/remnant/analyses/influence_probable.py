@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from remnant.analyses.influence_tables import pair_columns
 from remnant.analyses.subset_trials import SubsetTrials
 from remnant.finding import Claim
 from remnant.population import thumbnails
@@ -179,11 +180,7 @@ def _table(
     plain = influence_of_pairs(data.correct, data.included, row, column)
     return pd.DataFrame(
         {
-            "row": row,
-            "column": column,
-            "test_example": data.trials["example"].values[row],
-            "train_example": data.trials["train_example"].values[column],
-            "class": data.names[data.labels[row]],
+            **pair_columns(data, row, column),
             "probability": probability,
             "adjusted_influence": adjusted,
             "influence": plain.value,

@@ -73,11 +73,7 @@ def pair_table(data: SubsetTrials, pairs: tiled.Pairs, rows: int) -> pd.DataFram
     margin = stats.influence_of_pairs(data.margin, data.included, row, column)
     return pd.DataFrame(
         {
-            "row": row,
-            "column": column,
-            "test_example": data.trials["example"].values[row],
-            "train_example": data.trials["train_example"].values[column],
-            "class": data.names[data.labels[row]],
+            **pair_columns(data, row, column),
             "influence": estimate.value,
             "standard_error": estimate.standard_error,
             "z": estimate.z,
@@ -88,6 +84,17 @@ def pair_table(data: SubsetTrials, pairs: tiled.Pairs, rows: int) -> pd.DataFram
             "false_discovery_rate": rate,
         }
     )
+
+
+def pair_columns(data: SubsetTrials, row: NDArray[np.integer], column: NDArray[np.integer]) -> dict[str, NDArray]:
+    """What names pairs of one class: places, ids, class."""
+    return {
+        "row": row,
+        "column": column,
+        "test_example": data.trials["example"].values[row],
+        "train_example": data.trials["train_example"].values[column],
+        "class": data.names[data.labels[row]],
+    }
 
 
 def top_table(data: SubsetTrials, top: tiled.TopK, rows: int) -> pd.DataFrame:

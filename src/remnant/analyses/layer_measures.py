@@ -12,7 +12,7 @@ from remnant.finding import NotApplicable
 from remnant.population import reference_of
 from remnant.stats.layer_counts import LayerCounts, decibels, layer_counts
 from remnant.stats.rates import newcombe_paired, wilson
-from remnant.store import unpack_text
+from remnant.stored_array import unpack_text
 
 Values = NDArray[np.float64]
 _DENSE = "dense"

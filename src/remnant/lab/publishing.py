@@ -14,7 +14,8 @@ from torch import nn
 from remnant import answers
 from remnant.lab import data, footprint, probe
 from remnant.lab.pictures import pictures
-from remnant.store import Store, pack_text
+from remnant.store import Store
+from remnant.stored_array import pack_text
 from remnant.trial import NUMERICS, Trial
 
 

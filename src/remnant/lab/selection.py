@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remnant.schemes import SelectedData
-from remnant.store import Store, pack_text, unpack_text
+from remnant.store import Store
+from remnant.stored_array import pack_text, unpack_text
 
 FORMAT = 1
 """Version of the file format."""

@@ -11,7 +11,8 @@ from remnant.stats.influence import influence, memorization
 from remnant.stats.influence_null import expected_above, pair_counts
 from remnant.stats.influence_tiles import TOLERANCE
 from remnant.stats.planning import AccuracyDistribution, false_positive_rate, trials_needed
-from remnant.store import Store, unpack_text
+from remnant.store import Store
+from remnant.stored_array import unpack_text
 from remnant.trial import Trial
 
 MEMORIZED = 0.25

@@ -14,7 +14,8 @@ from remnant.search.quantities import DENSE, OF_DENSE
 from remnant.stats.agreement import mismatches
 from remnant.stats.attribution import normalized, weighted_jaccard
 from remnant.stats.rates import rate_by_group
-from remnant.store import Store, measurement_name, unpack_text
+from remnant.store import Store, measurement_name
+from remnant.stored_array import unpack_text
 from remnant.trial import Trial
 
 Array = NDArray[np.float64]

@@ -17,7 +17,8 @@ from remnant.registry import unknown
 from remnant.stats.difficulty import held_out_influence
 from remnant.stats.influence import memorization
 from remnant.stats.selection import Balance, Rule, select
-from remnant.store import Store, unpack_text
+from remnant.store import Store
+from remnant.stored_array import unpack_text
 from remnant.trial import Recipe, Trial
 
 SCORES: dict[str, str] = {

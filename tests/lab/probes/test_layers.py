@@ -12,7 +12,7 @@ from remnant.lab.probing import Subject
 from remnant.probes.layers import Layers
 from remnant.schemes import OneShotPruning, StaticInt8
 from remnant.stats.layer_counts import decibels
-from remnant.store import unpack_text
+from remnant.stored_array import unpack_text
 from tests.lab import toys
 
 PROBE = Layers(examples=50)

@@ -13,7 +13,7 @@ from remnant.lab.debugging.rounding import is_quantized, with_float_activations,
 from remnant.lab.debugging.sizes import layer_bytes
 from remnant.lab.probing import Subject
 from remnant.probes.layers import ABSENT, EXCHANGE, Layers
-from remnant.store import pack_text
+from remnant.stored_array import pack_text
 
 _BATCH = 100
 """Most examples whose outputs of all layers are held in memory."""
