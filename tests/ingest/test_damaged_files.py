@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 
 from remnant.ingest import Limits, read
 from remnant.ingest.parquet_footer import leaves, pages
+from remnant.ingest.streams import Bounded
 from tests.ingest import files
 
 PROGRAM = """
@@ -55,6 +57,21 @@ def test_no_bit_of_a_footer_ends_the_process(tmp_path):
 @pytest.mark.parametrize("name", sorted(files.valid()))
 def test_no_bit_of_any_file_ends_the_process(name, tmp_path):
     all_are_told(files.write(tmp_path, name, files.valid()[name]), 5)
+
+
+@pytest.mark.parametrize("name", ["plain.csv", "plain.csv.gz", "plain.tsv"])
+def test_threads_of_arrow_never_call_python(name, tmp_path, monkeypatch):
+    """One that is still reading ahead when the process ends would abort it (apache/arrow issue 34314)."""
+    readers = set()
+    read_of = Bounded.read
+
+    def noted(stream, size=-1):
+        readers.add(threading.get_ident())
+        return read_of(stream, size)
+
+    monkeypatch.setattr(Bounded, "read", noted)
+    read(files.write(tmp_path, name, files.valid()[name]))
+    assert readers == {threading.get_ident()}
 
 
 def test_damaged_indices_of_a_dictionary_are_told(tmp_path):

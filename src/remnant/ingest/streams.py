@@ -2,8 +2,11 @@
 
 import gzip
 import io
+import os
 from pathlib import Path
 from typing import IO, Any
+
+import pyarrow as pa
 
 from remnant.ingest.limits import MEBIBYTE, Limits, hold
 
@@ -43,29 +46,23 @@ class Bounded(io.RawIOBase):
             hold("The text is larger than the file so many times:", times, self._limits, "expansion")
 
 
-class Ending(io.RawIOBase):
-    """A readable stream that ends where reading another one fails; `fault` is then the error.
-
-    For readers with threads of their own, which an exception would leave with work that nobody awaits: Arrow's
-    then keep the process from ending.
-    """
-
-    def __init__(self, stream: io.RawIOBase) -> None:
-        self._stream = stream
-        self.fault: Exception | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            return b"" if self.fault else self._stream.read(size) or b""
-        except Exception as fault:
-            self.fault = fault
-            return b""
-
-
 def open_text(path: Path, limits: Limits) -> Bounded:
     """The bytes of a text file, decompressed if its name ends in .gz."""
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
     return Bounded(opener(path, "rb"), limits, path.stat().st_size)
+
+
+def open_native(path: Path, limits: Limits) -> pa.NativeFile:
+    """The bytes of `open_text` for Arrow, whose threads then never call Python.
+
+    Such a thread that is still reading ahead when the process ends would end it with SIGABRT, or never
+    (apache/arrow issues 34314 and 43741).
+    """
+    if path.suffix.lower() != ".gz":
+        hold("The file as text has at least this many bytes:", path.stat().st_size, limits, "memory")
+        return pa.OSFile(os.fsencode(path))
+    text = pa.BufferOutputStream()
+    with open_text(path, limits) as stream:
+        while block := stream.read(MEBIBYTE):
+            text.write(block)
+    return pa.BufferReader(text.getvalue())

@@ -18,7 +18,7 @@ from remnant.ingest.limits import MEBIBYTE, Limits, hold, printable, shown
 from remnant.ingest.names import Roles, roles
 from remnant.ingest.parquet_footer import BYTE_ARRAY, leaves, pages
 from remnant.ingest.predictions import Predictions
-from remnant.ingest.streams import Ending, open_text
+from remnant.ingest.streams import open_native, open_text
 
 BLOCK = 64 * MEBIBYTE
 """Bytes of a Parquet file that are decoded together."""
@@ -104,14 +104,9 @@ def _csv_table(path: Path, header: Sequence[str], found: Roles, limits: Limits) 
 def _parsed(path: Path, convert: pyarrow.csv.ConvertOptions, limits: Limits, *, threads: bool) -> Any:
     read = pyarrow.csv.ReadOptions(use_threads=threads, block_size=min(limits.line, 2**30))
     parse = pyarrow.csv.ParseOptions(newlines_in_values=True, delimiter=_delimiter(path))
-    with open_text(path, limits) as opened:
-        stream = Ending(opened)
-        try:
-            table = pyarrow.csv.read_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
-        finally:
-            if stream.fault:
-                raise stream.fault from None
-    return table
+    # Left to close itself: after an error, threads may still be reading ahead.
+    stream = open_native(path, limits)
+    return pyarrow.csv.read_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
 
 
 def _from_parquet(stream: IO[bytes], request: Request, source: dict[str, Any]) -> Predictions:
