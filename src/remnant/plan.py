@@ -69,7 +69,8 @@ def included(subset: Subset, labels: NDArray[np.integer]) -> NDArray[np.bool_]:
       (Feldman & Zhang 2020);
     - "bernoulli": each example on its own coin (Dam et al. 2023, Algorithm 1);
     - "stratified": a fixed number from every class;
-    - "pairs": trials 2i and 2i+1 hold complementary halves;
+    - "pairs": trials 2i and 2i+1 hold complementary halves (more noise of influence than "fixed", see
+      docs/results/estimators.md);
     - "balanced": every example is in the same number of trials (up to one), so none is never in or
       never out (the design of LiRA's shadow models);
     - "doubly-balanced": a fixed number of examples in each trial, and every example in the same number of
