@@ -10,6 +10,7 @@ import fsspec
 import numpy as np
 import pytest
 
+import remnant
 from remnant import execute, population, remote_files
 from remnant.schemes import Float16
 from remnant.store import DamagedError, Store, StoreError
@@ -285,3 +286,14 @@ def test_two_clusters_fill_one_store_and_the_audit_reads_nothing_twice(bucket, s
     population.thumbnails(Store(bucket), people)("test", people["example"].values[:3].tolist())
     data = [line.split('"')[1] for line in requests if ".safetensors" in line]
     assert len(data) == len(set(data)) == 12 + 2
+
+
+def test_a_model_of_a_remote_store_is_compressed(url, tmp_path):
+    execute.run([TRIAL], Store(url), engine="serial")
+    done = remnant.compress(url, "one-shot-pruning(sparsity=0.5)")
+    assert done.trial in Store(url)
+    assert done.trial.parent == TRIAL
+    local = tmp_path / "local"
+    execute.run([TRIAL], Store(local), engine="serial")
+    expected = remnant.compress(str(local), "one-shot-pruning(sparsity=0.5)")
+    np.testing.assert_array_equal(Store(url).read(done.trial)["logits"], Store(local).read(expected.trial)["logits"])

@@ -89,7 +89,7 @@ def compress(
     ----------
     model
         A model that was trained elsewhere (`remnant.references.FORMS`; onnx, pt2 and TorchScript files have no layers
-        to compress), or the folder of a store whose dense model of `seed` is taken.
+        to compress), or the folder or URL of a store whose dense model of `seed` is taken.
     scheme
         A scheme, or its text such as "one-shot-pruning(sparsity=0.9, epochs=2) + static-int8". With a budget the
         strength may be left out.
@@ -300,8 +300,7 @@ def _recipe(
     model: str, data: str, store: Store, seed: int, root: str | None, settings: dict[str, Any]
 ) -> tuple[Recipe, Store]:
     """The recipe whose dense model is meant, and the store of its trials."""
-    if (Path(model) / "trials").is_dir():
-        shelf = Store(model)
+    if (shelf := Store(model)).exists():
         dense = [trial for trial in shelf.trials() if trial.scheme == Dense() and trial.subset is None]
         recipes = list(dict.fromkeys(trial.recipe for trial in dense if trial.seed == seed))
         if not recipes:

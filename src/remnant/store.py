@@ -82,6 +82,10 @@ class Store:
         """A store itself, or the one in a folder or at a URL."""
         return store if isinstance(store, Store) else cls(store)
 
+    def exists(self) -> bool:
+        """Whether a trial was ever published there."""
+        return self._fs.isdir(f"{self._path}/trials")
+
     def __contains__(self, trial: Trial) -> bool:
         return self._has("trials", trial.key)
 

@@ -26,7 +26,7 @@ def compress(
         arg(
             metavar="MODEL",
             help='A trained model: "package.module:function@FILE", "torchvision:NAME@FILE", "timm:NAME@FILE", '
-            '"pickle:FILE", or the folder of a store that `remnant run` filled.',
+            '"pickle:FILE", or the folder or URL of a store that `remnant run` filled.',
         ),
     ],
     *,
@@ -79,9 +79,10 @@ def compress(
     """
     from remnant import compression
     from remnant.search import Budget, Objective
+    from remnant.store import Store
 
     reports.check_folder(out)
-    elsewhere = not (Path(model) / "trials").is_dir()
+    elsewhere = not Store(model).exists()
     recipe = {
         "preprocessing": preprocessing, "augmentation": augmentation, "batch_size": batch_size, "precision": precision,
     }  # fmt: skip
@@ -139,9 +140,10 @@ def _say(done: "Compression", written: dict[str, Path], seconds: float) -> None:
     table.add_row("weights that are not 0", f"{dense['nonzeros']:,}", f"{compressed['nonzeros']:,}")
     table.add_row("operations per example", f"{dense['flops']:,}", f"{compressed['flops']:,}")
     console.print(table)
-    files = ", ".join(name for name in written if name.startswith("model."))
-    folder = written["manifest.json"].parent.resolve()
-    console.print(f"{files} are in [bold]{escape(str(folder))}[/bold] ({duration(seconds)}).", soft_wrap=True)
+    files = [name for name in written if name.startswith("model.")]
+    named = f"{', '.join(files)} {'is' if len(files) == 1 else 'are'}"
+    folder = escape(str(written["manifest.json"].parent.resolve()))
+    console.print(f"{named} in [bold]{folder}[/bold] ({duration(seconds)}).", soft_wrap=True)
     reports.say_where(written)
 
 
