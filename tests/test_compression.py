@@ -22,6 +22,28 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
 
 
+class Recurrent(nn.Module):
+    """A network with an LSTM; `fixed`: its `forward` works for one size of batches alone."""
+
+    def __init__(self, *, fixed: bool) -> None:
+        super().__init__()
+        self.lstm, self.out, self.fixed = nn.LSTM(8, 4, batch_first=True), nn.Linear(4, 10), fixed
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        number = len(images) if self.fixed else images.shape[0]
+        return self.out(self.lstm(images.reshape(number, 8, 8))[0][:, -1])
+
+
+def recurrent() -> nn.Module:
+    torch.manual_seed(0)
+    return Recurrent(fixed=False)
+
+
+def recurrent_of_one_size() -> nn.Module:
+    torch.manual_seed(0)
+    return Recurrent(fixed=True)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """The reference of a trained model: a function of this module and its weights."""
@@ -214,3 +236,27 @@ def test_a_restoration_and_a_budget_exclude_each_other(model, tmp_path):
     store, limit = str(tmp_path / "store"), "cie_u<=1%"
     with pytest.raises(ValueError, match="got both"):
         compression.compress(model, SCHEME, data="digits", store=store, budget=limit, restore_until=limit)
+
+
+def test_layers_that_no_scheme_knows_are_listed_or_refused(tmp_path):
+    named = ("lstm: LSTM is neither a linear nor a convolution layer",)
+    arguments = {"data": "digits", "store": tmp_path / "store"}
+    found = compression.compress(f"{__name__}:recurrent", "weight-only(bits=4)", **arguments)
+    assert found.skipped == named
+    with pytest.raises(ValueError, match="compresses every layer, but it leaves out: lstm: LSTM"):
+        compression.compress(f"{__name__}:recurrent", "dynamic-int8", refuse_skipped=True, **arguments)
+    assert compression.compress(f"{__name__}:recurrent", "float16", refuse_skipped=True, **arguments).skipped == ()
+
+
+def test_a_format_that_cannot_be_written_costs_no_other(tmp_path):
+    found = compression.compress(
+        f"{__name__}:recurrent_of_one_size", "dynamic-int8", data="digits", store=tmp_path / "store"
+    )
+    with pytest.raises(
+        ValueError, match=r"model\.pt2: torch cannot export Recurrent: .*len\(x\).* Everything else is in"
+    ):
+        compression.write(found, tmp_path / "out", formats=("pt2", "safetensors"))
+    assert {"model.safetensors", "report.html", "manifest.json"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    assert not (tmp_path / "out" / "model.pt2").exists()
+    with pytest.raises(SystemExit, match="0"):
+        main(["verify", str(tmp_path / "out")])

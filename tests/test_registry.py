@@ -60,3 +60,10 @@ def test_a_user_object_is_imported():
 def test_a_bad_reference_says_what_is_wrong(reference, message):
     with pytest.raises(ValueError, match=message):
         registry.user_object(reference)
+
+
+def test_a_module_in_the_current_folder_is_found_by_the_advice(tmp_path, monkeypatch):
+    (tmp_path / "my_networks.py").write_text("raise ImportError\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="It is in this folder: put `PYTHONPATH=.` in front"):
+        registry.user_object("my_networks:small")

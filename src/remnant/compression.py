@@ -172,18 +172,22 @@ def write(
     Raises
     ------
     ValueError
-        If a format is unknown, its extra is not installed, or torch cannot export the model.
+        If a format is unknown, its extra is not installed, or torch cannot export the model. All else is written first.
     """
     out = Path(out)
     shown = population.thumbnails(done.store, done.population) if pictures else None
     about = {**done.audit.about, "compression": describe(done)}
     audit = replace(done.audit, about=about)
     written = dict(report.write(audit, out, thumbnails=shown))
-    written |= _exported(done, out, formats)
+    exported, refused = _exported(done, out, formats)
+    written |= exported
     if done.search is not None:
         written["search.csv"] = out / "search.csv"
         done.search.to_frame().to_csv(written["search.csv"], index=False)
-    return written | manifest.write(out, audit, command=command)
+    written |= manifest.write(out, audit, command=command)
+    if refused:
+        raise ValueError(f"{' '.join(refused)} Everything else is in {out}.")
+    return written
 
 
 def describe(done: Compression) -> dict[str, Any]:
@@ -327,28 +331,32 @@ def _rehearsed(trial: Trial, root: str | None, refuse: bool) -> list[str]:
     return skipped
 
 
-def _exported(done: Compression, out: Path, formats: Sequence[str]) -> dict[str, Path]:
+def _exported(done: Compression, out: Path, formats: Sequence[str]) -> tuple[dict[str, Path], list[str]]:
+    """The files of the model, and why others cannot be written."""
     from remnant.lab import export
     from remnant.lab.given import normalization
     from remnant.lab.run import dataset_of
     from remnant.registry import unknown
 
-    written = {}
     model, dataset = done.model(), dataset_of(done.trial, done.store, done.root)
-    normalize = normalization(dataset)
     about = {"scheme": done.trial.scheme.label, "classes": json.dumps(list(dataset.classes)), "trial": done.trial.key}
+    graph = {"normalize": normalization(dataset), "metadata": about}
+    written, refused = {}, []
     for name in formats:
         path = out / f"model.{name}"
-        if name == "safetensors":
-            export.to_safetensors(model, path, metadata=about)
-        elif name == "pt2":
-            export.to_exported_program(model, dataset.input_shape, path, normalize=normalize, metadata=about)
-        elif name == "onnx":
-            export.to_onnx(model, dataset.input_shape, path, normalize=normalize, metadata=about)
-        else:
-            raise unknown("format", name, FORMATS)
-        written[path.name] = path
-    return written
+        try:
+            if name == "safetensors":
+                export.to_safetensors(model, path, metadata=about)
+            elif name == "pt2":
+                export.to_exported_program(model, dataset.input_shape, path, **graph)
+            elif name == "onnx":
+                export.to_onnx(model, dataset.input_shape, path, **graph)
+            else:
+                raise unknown("format", name, FORMATS)
+            written[path.name] = path
+        except ValueError as error:
+            refused.append(f"{path.name}: {error}")
+    return written, refused
 
 
 def _finite(value: float | None) -> float | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 
@@ -74,10 +75,14 @@ def user_object(reference: str) -> Any:
     try:
         module = import_module(module_name)
     except ImportError as error:
-        raise ValueError(
-            f"Cannot import {module_name!r} for {reference!r}: {error}. "
-            "Is its folder on PYTHONPATH or its package installed?"
-        ) from error
+        first = module_name.split(".")[0]
+        here = Path(f"{first}.py").exists() or Path(first).is_dir()
+        advice = (
+            "It is in this folder: put `PYTHONPATH=.` in front of the command."
+            if here
+            else "Is its folder on PYTHONPATH or its package installed?"
+        )
+        raise ValueError(f"Cannot import {module_name!r} for {reference!r}: {error}. {advice}") from error
     if not hasattr(module, name):
         public = [n for n in vars(module) if not n.startswith("_")]
         raise unknown(f"name in {module_name}", name, public)

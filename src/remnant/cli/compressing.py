@@ -100,11 +100,13 @@ def compress(
             method=method, samples=samples, restore_until=restore_until, seed=seed, refuse_skipped=skipped == "refuse",
             root=root, recipe=recipe if elsewhere else None, progress=show, report=None if json else say,
         )  # fmt: skip
+    if not json:
+        _say(done)
     written = compression.write(done, out, formats=formats, command=["remnant", *sys.argv[1:]])
     if json:
         print_json({"files": {name: str(path) for name, path in written.items()}, **compression.describe(done)})
     else:
-        _say(done, written, time.monotonic() - start)
+        _say_files(written, time.monotonic() - start)
     kept = (done.search is None or done.search.reachable) and (done.restoration is None or done.restoration.reached)
     if not kept:
         raise SystemExit(1)
@@ -120,8 +122,8 @@ def _say_sample(sample: "Sample", names: Sequence[str]) -> None:
     errors.print(f"  {sample.value:<8g} {'keeps' if sample.holds else 'breaks'} the budget: {text}", highlight=False)
 
 
-def _say(done: "Compression", written: dict[str, Path], seconds: float) -> None:
-    """What came out, as a table of both models, and where it is."""
+def _say(done: "Compression") -> None:
+    """What came out, as a table of both models."""
     from remnant.compression import summary
     from remnant.report.labels import scheme_name
 
@@ -140,6 +142,10 @@ def _say(done: "Compression", written: dict[str, Path], seconds: float) -> None:
     table.add_row("weights that are not 0", f"{dense['nonzeros']:,}", f"{compressed['nonzeros']:,}")
     table.add_row("operations per example", f"{dense['flops']:,}", f"{compressed['flops']:,}")
     console.print(table)
+
+
+def _say_files(written: dict[str, Path], seconds: float) -> None:
+    """Where the model and the report are."""
     files = [name for name in written if name.startswith("model.")]
     named = f"{', '.join(files)} {'is' if len(files) == 1 else 'are'}"
     folder = escape(str(written["manifest.json"].parent.resolve()))

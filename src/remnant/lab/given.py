@@ -9,12 +9,13 @@ import torch
 
 from remnant.lab import models
 from remnant.lab.compress import Context, compress
+from remnant.lab.compress.layers import other_weights
 from remnant.lab.dataset import Dataset, take
 from remnant.lab.export import Normalization
 from remnant.lab.foreign.model import state_hash
 from remnant.lab.foreign.preprocessing import Preprocessing, parse_preprocessing
 from remnant.lab.run import data_of
-from remnant.schemes import Compose, Scheme, TunedScheme
+from remnant.schemes import Compose, Distillation, Float16, Scheme, TunedScheme
 from remnant.trial import Recipe, Trial
 
 _SAMPLE = 256
@@ -68,7 +69,9 @@ def rehearse(trial: Trial, root: str | None = None) -> list[str]:
     model = models.build(trial.recipe.architecture, dataset.input_shape, dataset.num_classes, trial.rng("init"))
     context = Context(trial.recipe, dataset, np.arange(min(_SAMPLE, len(dataset.train.labels))), trial.rng)
     compress(untrained(trial.scheme), copy.deepcopy(model).eval(), context)
-    return context.skipped
+    parts = trial.scheme.parts if isinstance(trial.scheme, Compose) else (trial.scheme,)
+    whole = any(isinstance(part, Float16 | Distillation) for part in parts)
+    return context.skipped + ([] if whole else other_weights(model))
 
 
 def normalization(dataset: Dataset) -> Normalization:

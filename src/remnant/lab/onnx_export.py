@@ -151,5 +151,7 @@ def reason(error: BaseException) -> str:
     """The first line of an exporter's message that says what is wrong: that of the error behind it."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if "Constraints violated (batch)" in str(error):
+        return "its `forward` fixes the number of examples of a batch, such as by len(x) in the place of x.shape[0]."
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[0][:300]

@@ -37,6 +37,15 @@ def named_layers(model: nn.Module) -> dict[str, Layer]:
     return layers
 
 
+def other_weights(model: nn.Module) -> list[str]:
+    """What holds weights, of two dimensions or more, and is no `Layer`, as "name: reason"."""
+    return [
+        f"{name}: {type(module).__name__} is neither a linear nor a convolution layer"
+        for name, module in model.named_modules()
+        if not isinstance(module, Layer) and any(weight.dim() >= 2 for weight in module.parameters(recurse=False))
+    ]
+
+
 def check_finite(model: nn.Module) -> None:
     """Raise ValueError if a parameter holds NaN or infinity."""
     for name, parameter in model.named_parameters():
