@@ -68,7 +68,15 @@ def test_questions_without_claims_say_what_was_not_run():
     assert [answer.question for answer in found] == ["What was forgotten?", "Is it more than noise?", "Who pays?"]
     assert [plain(answer.lead) for answer in found] == ["It was not asked."] * 3
     assert [plain(s) for s in found[2].rest] == ["Needs two models.", "Needs labels."]
-    assert plain(answers(audit_of())[0].lead) == "This audit holds no finding that answers it."
+
+
+def test_an_audit_of_something_else_says_of_what():
+    [answer] = answers(audit_of())
+    assert answer.question == "What was asked?"
+    assert plain(answer.lead) == "Exemplars; not what was forgotten, nor who pays."
+    assert plain(answers(Audit((), {}, audit_of().about))[0].lead).startswith("Nothing; ")
+    lost = audit_of(claim("cie_u_rate", "b", 0.01, scale="share"))
+    assert plain(answers(lost)[2].lead) == "This audit holds no finding that answers it."
 
 
 def test_p_values_are_corrected_for_the_number_of_schemes():

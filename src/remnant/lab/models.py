@@ -56,7 +56,7 @@ def build(architecture: str, input_shape: Sequence[int], num_classes: int, rng: 
                 _check_inputs(architecture, shape, family.smallest)
                 return family.function(shape, num_classes, **_numbers(match))
         model = _foreign(architecture, shape, num_classes)
-        _check_logits(model, architecture, shape, num_classes)
+        _check_logits(model, architecture.removeprefix("given:"), shape, num_classes)
     return model
 
 

@@ -7,8 +7,11 @@ import numpy as np
 
 from remnant.finding import Audit, Claim
 from remnant.report import pairs
+from remnant.report.labels import title
 from remnant.report.prose import Name, Quote, Sentence, listed, p_value, scheme, sentence
 from remnant.stats.multiplicity import holm
+
+_UNANSWERED: Sentence = ("This audit holds no finding that answers it.",)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def claims_of(audit: Audit) -> Claims:
 def answers(audit: Audit) -> tuple[Answer, ...]:
     """The questions of the first screen with what the audit's claims say to each.
 
-    A question that no claim answers says which analyses were not run and why; the last one is left out then.
+    A question that no claim answers says which analyses were not run and why; the last one is left out then. Where
+    none of them was asked, one answer says what was.
     """
     claims = claims_of(audit)
     found = [_answer("What was forgotten?", _forgotten(claims), ("mismatches", "exemplars"), audit)]
@@ -81,6 +85,9 @@ def answers(audit: Audit) -> tuple[Answer, ...]:
     else:
         needs = ("exemplars", "classes", "slices", "long_tail")
         found += [*_noise_and_accuracy(claims, audit), _answer("Who pays?", _payers(claims, audit), needs, audit)]
+    if all(answer.lead == _UNANSWERED for answer in found):
+        asked = ", ".join(title(finding.analysis) for finding in audit.findings) or "Nothing"
+        found = [Answer("What was asked?", (f"{asked}; not what was forgotten, nor who pays.",))]
     saved = [said for said in _saved(claims) if said]
     if saved:
         found.append(Answer("What does it save?", saved[0], tuple(saved[1:])))
@@ -156,7 +163,7 @@ def _answer(question: str, sentences: list[Sentence | None], needs: tuple[str, .
         return Answer(question, said[0], tuple(said[1:]))
     reasons = [audit.not_run[name] for name in needs if name in audit.not_run]
     if not reasons:
-        return Answer(question, ("This audit holds no finding that answers it.",))
+        return Answer(question, _UNANSWERED)
     return Answer(question, ("It was not asked.",), tuple((Name(reason),) for reason in dict.fromkeys(reasons)))
 
 
