@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from scipy.linalg import helmert
 from scipy.special import ndtr
 
 from remnant.stats.influence import influence
-from remnant.stats.influence_adjustment import Effects, adjusted_effects, adjustment
+from remnant.stats.influence_adjustment import RATIOS, Effects, _best_ratio, adjusted_effects, adjustment
 from remnant.stats.influence_estimators import (
     GROUPS,
     adjusted_influence,
@@ -85,14 +86,15 @@ def test_adjusted_effects_are_generalized_least_squares():
     given = adjustment(included, memorization)
     found = adjusted_effects(outcome, given)
     x, y = included - included.mean(axis=0), outcome - outcome.mean(axis=0)
-    from remnant.stats.influence_adjustment import RATIOS
-
+    # 19 contrasts of 20 trials: an orthonormal basis of all that sums to 0 (Helmert).
+    contrasts = helmert(20)
     for j in range(3):
         candidates = []
         for ratio in RATIOS:
             total = (x * given.prior) @ x.T + ratio * np.eye(20)
             scale = y[:, j] @ np.linalg.solve(total, y[:, j]) / 19
-            candidates.append((-19 * np.log(scale) / 2 - np.linalg.slogdet(total)[1] / 2, ratio, scale))
+            of_contrasts = np.linalg.slogdet(contrasts @ total @ contrasts.T)[1]
+            candidates.append((-19 * np.log(scale) / 2 - of_contrasts / 2, ratio, scale))
         _, ratio, scale = max(candidates)
         for i in range(8):
             others = np.delete(np.arange(8), i)
@@ -101,6 +103,18 @@ def test_adjusted_effects_are_generalized_least_squares():
             slow = x[:, i] @ np.linalg.solve(total, y[:, j]) / precision
             assert found.value[j, i] == pytest.approx(slow, rel=1e-8)
             assert found.standard_error[j, i] == pytest.approx(np.sqrt(scale / precision), rel=1e-8)
+
+
+def test_nothing_is_taken_off_where_there_is_nothing():
+    """Of noise alone, the largest ratio (no effects of others) is the most probable one, at any number of trials."""
+    rng = np.random.default_rng(8)
+    for num_trials in (20, 60):
+        given = adjustment(rng.random((num_trials, NUM_TRAIN)) < 0.7, np.full(NUM_TRAIN, 0.05))
+        noise = rng.normal(size=(num_trials, 2_000))
+        noise -= noise.mean(axis=0)
+        chosen = _best_ratio(given.vectors.T @ noise, given.eigenvalues)
+        shares = np.bincount(chosen, minlength=len(RATIOS)) / 2_000
+        assert shares.argmax() == len(RATIOS) - 1, shares
 
 
 def test_without_other_effects_the_adjusted_influence_is_the_combined_one():

@@ -121,5 +121,6 @@ def _best_ratio(rotated: Real, eigenvalues: Real) -> NDArray[np.intp]:
     for ratio in RATIOS:
         total = eigenvalues + ratio
         scale = ((rotated**2) / total[:, None]).sum(axis=0) / (num_trials - 1)
-        likelihood.append(-np.log(np.maximum(scale, 1e-300)) * (num_trials - 1) / 2 - np.log(total).sum() / 2)
+        # Of centred outcomes and columns: the constant direction, the least eigenvalue, holds no information.
+        likelihood.append(-np.log(np.maximum(scale, 1e-300)) * (num_trials - 1) / 2 - np.log(total[1:]).sum() / 2)
     return np.argmax(likelihood, axis=0)
