@@ -113,6 +113,16 @@ def test_several_recipes_or_data_sets_are_refused(tmp_path):
     assert populations.load(store, [Trial(RECIPE)]).sizes["trial"] == 1
 
 
+def test_subsets_of_different_shares_are_not_pooled(tmp_path):
+    """Models that saw more are right more often: every training example would seem to have influence."""
+    store = Store(tmp_path)
+    trials = [Trial(RECIPE, seed=k, subset=Subset(k, fraction=share)) for k, share in enumerate((0.5, 0.7))]
+    fill(store, trials)
+    with pytest.raises(SchemaError, match=r"one share of the training set, .*: 1 of 0\.5, 1 of 0\.7\. Keep each"):
+        populations.load(store)
+    assert populations.load(store, trials[:1]).sizes["trial"] == 1
+
+
 def test_pictures_are_found_by_id(tmp_path):
     store = Store(tmp_path)
     fill(store, [Trial(RECIPE)])

@@ -189,6 +189,33 @@ def test_a_full_disk_leaves_no_half_trial(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".partial/*"))
 
 
+def test_a_folder_without_a_manifest_does_not_keep_a_trial_out(tmp_path):
+    """What a partial copy or an interrupted deletion leaves."""
+    store = Store(tmp_path)
+    store.publish(TRIAL, ARRAYS, RECORD)
+    Path(tmp_path, "trials", TRIAL.key, "trial.json").unlink()
+    assert TRIAL not in store
+    store.publish(TRIAL, ARRAYS, RECORD)
+    np.testing.assert_array_equal(store.read(TRIAL)["logits"], ARRAYS["predictions"]["logits"])
+    assert not list(tmp_path.glob(".partial/*"))
+
+
+def test_a_trial_is_discarded_at_once(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.discard(TRIAL)  # nothing to remove is no error
+    store.publish(TRIAL, ARRAYS, RECORD)
+
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.discard(TRIAL)
+    assert not Path(tmp_path, "trials", TRIAL.key).exists()
+    store.publish(TRIAL, ARRAYS, RECORD)
+    assert TRIAL in store
+
+
 def test_sweep_removes_what_interrupted_writers_left(tmp_path):
     store = Store(tmp_path)
     store.publish(TRIAL, ARRAYS, RECORD)

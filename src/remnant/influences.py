@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from remnant.answers import predicted
-from remnant.population import SchemaError
+from remnant.population import SchemaError, check_shares
 from remnant.stats import influence_null as null
 from remnant.stats.influence import Estimate
 from remnant.stats.influence_counts import memorization
@@ -298,6 +298,7 @@ def _trials(shelves: Sequence[Store], scheme: str | None) -> dict[Trial, Store]:
         raise SchemaError(
             f"Expected trials of one recipe, but got {len(recipes)}. Keep populations of other recipes in other stores."
         )
+    check_shares(found)
     order = sorted(found, key=lambda trial: (trial.seed, trial.key))
     return {trial: found[trial] for trial in order}
 

@@ -8,6 +8,7 @@ asked for, so ask for a trial or for a block of examples at a time. What every a
 `log_partition`, is made once, when the population is loaded.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -267,7 +268,22 @@ def _only_one(trials: list[Trial], manifests: dict[Trial, Any], store: Store) ->
             f"Expected trials on the same data, but {recipes[0].dataset!r} had {len(fingerprints)} different contents "
             f"({fingerprints}) when they ran. Remake the trials on one of them in a new store."
         )
+    check_shares(trials)
     return recipes[0], fingerprints[0]
+
+
+def check_shares(trials: Iterable[Trial]) -> None:
+    """Raise SchemaError if random subsets are of different shares of the training set.
+
+    Models that saw more are right more often: pooled, every training example would seem to have influence.
+    """
+    found = Counter(trial.subset.fraction for trial in trials if trial.subset is not None)
+    if len(found) > 1:
+        shares = ", ".join(f"{number} of {share:g}" for share, number in sorted(found.items()))
+        raise SchemaError(
+            f"Expected random subsets of one share of the training set, but got trials of different ones: {shares}. "
+            "Keep each `fraction` in a store of its own, or choose with `trials=`."
+        )
 
 
 def _assemble(arrays: dict[Trial, Any], manifests: dict[Trial, Any], examples: dict[str, np.ndarray]) -> xr.Dataset:

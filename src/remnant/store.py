@@ -18,20 +18,17 @@ there is none, where the server can do so, and the last one counts where it cann
 import errno
 import hashlib
 import json
-import os
-import platform
-import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.numpy
 from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError
 
-from remnant import remote_files
+from remnant import local_files, remote_files
 from remnant.probes import Probe
 from remnant.stored_array import StoredArray, fault, located
 from remnant.trial import Trial, to_dict, trial_from_dict
@@ -44,6 +41,7 @@ _FEW = 8
 
 _SHELVES = ("trials", "datasets", "selections", "scores", "probes")
 Arrays = Mapping[str, np.ndarray]
+T = TypeVar("T")
 
 
 class StoreError(RuntimeError):
@@ -155,6 +153,9 @@ class Store:
         MissingError, DamagedError
             As of `read`.
         """
+        return self._up_to_date("trials", trial.key, lambda: self._open(trial, file))
+
+    def _open(self, trial: Trial, file: str) -> dict[str, StoredArray]:
         path, expected = self._entry("trials", trial.key, file)
         try:
             found = fault(self._fs, path, expected["bytes"], expected["sha256"])
@@ -213,17 +214,14 @@ class Store:
         """
         if not self._local:
             return remote_files.sweep(self._fs, {f"{self._path}/{shelf}": f"{shelf[:-1]}.json" for shelf in _SHELVES})
-        host, removed = platform.node(), 0
-        for path in Path(self._path, ".partial").glob("*@*"):
-            process, _, where = path.name.split("-", 1)[1].partition("@")
-            if where == host and not _alive(int(process)):
-                shutil.rmtree(path, ignore_errors=True)
-                removed += 1
-        return removed
+        return local_files.sweep(self._path)
 
     def discard(self, trial: Trial) -> None:
-        """Remove a trial, for example a damaged one, so that the next run makes it again."""
+        """Remove a trial, for example a damaged one, so that the next run makes it again; nothing, if there is none."""
         folder = f"{self._path}/trials/{trial.key}"
+        if self._local:
+            local_files.remove(self._path, folder)
+            return
         manifest = f"{folder}/trial.json"
         self._manifests.pop(manifest, None)
         others = [path for path in remote_files.listed(self._fs, folder) if path != manifest]
@@ -231,8 +229,6 @@ class Store:
             self._fs.rm_file(manifest)  # first, so that nobody reads half a trial
         for path in others:
             self._fs.rm_file(path)
-        if self._local:
-            shutil.rmtree(folder)
 
     def _has(self, shelf: str, name: str) -> bool:
         path = f"{self._path}/{shelf}/{name}/{shelf[:-1]}.json"
@@ -254,7 +250,6 @@ class Store:
 
     def _publish(self, shelf: str, name: str, files: Mapping[str, Arrays], record: Mapping[str, Any]) -> None:
         writer = uuid.uuid4().hex[:12]
-        aside = f"{writer}-{os.getpid()}@{platform.node()}"
         encoded = {
             file: safetensors.numpy.save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
             for file, arrays in files.items()
@@ -273,7 +268,7 @@ class Store:
         target, name_of_manifest = f"{self._path}/{shelf}/{name}", f"{shelf[:-1]}.json"
         try:
             if self._local:
-                self._rename_into_place(Path(target), aside, {**contents, name_of_manifest: text})
+                local_files.publish(self._path, target, contents, name_of_manifest, text)
             else:
                 uploads = {f"{target}/{file}": data for file, data in contents.items()}
                 remote_files.upload(self._fs, uploads, f"{target}/{name_of_manifest}", text)
@@ -283,29 +278,11 @@ class Store:
             full = isinstance(error, OSError) and error.errno == errno.ENOSPC
             what = "The disk is full" if full else f"Cannot write ({error})"
             todo = "Make room" if self._local else "Check the address, your credentials, the network and the space"
+            left = "nothing of it is left behind" if self._local else "what is left of it counts for nothing"
             raise StoreError(
-                f"{what}: {name} was not stored in {self.root!r} and nothing of it is left behind. "
+                f"{what}: {name} was not stored in {self.root!r}, and {left}. "
                 f"Finished trials are safe. {todo} and run the same command again."
             ) from error
-
-    def _rename_into_place(self, target: Path, aside: str, contents: Mapping[str, bytes]) -> None:
-        if target.exists():
-            return
-        partial = Path(self._path, ".partial", aside)
-        try:
-            partial.mkdir(parents=True)
-            for file, data in contents.items():
-                with open(partial / file, "wb") as stream:
-                    stream.write(data)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial.rename(target)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            # Another writer was first: its copy is complete, so ours is not needed.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
 
     def _manifest(self, shelf: str, name: str) -> dict[str, Any]:
         path = f"{self._path}/{shelf}/{name}/{shelf[:-1]}.json"
@@ -343,13 +320,16 @@ class Store:
         return f"{self._path}/{shelf}/{name}/{files[file]['name']}", files[file]
 
     def _read(self, shelf: str, name: str, file: str) -> dict[str, np.ndarray]:
+        return self._up_to_date(shelf, name, lambda: self._read_named(shelf, name, file))
+
+    def _up_to_date(self, shelf: str, name: str, read: Callable[[], T]) -> T:
+        """What is read, once more if the entry may have been made again since its manifest came here."""
         try:
-            return self._read_named(shelf, name, file)
+            return read()
         except DamagedError:
-            # The trial may have been made again since its manifest came here.
             if self._manifests.pop(f"{self._path}/{shelf}/{name}/{shelf[:-1]}.json", None) is None:
                 raise
-            return self._read_named(shelf, name, file)
+            return read()
 
     def _read_named(self, shelf: str, name: str, file: str) -> dict[str, np.ndarray]:
         path, expected = self._entry(shelf, name, file)
@@ -389,11 +369,3 @@ def _damaged(shelf: str, name: str, path: str, fault: str) -> str:
         f"{shelf[:-1]} {name} is damaged: {path} {fault}. "
         f"Delete the folder {folder} and run the study again to remake it."
     )
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return True

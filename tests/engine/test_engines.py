@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,13 @@ def die_always(cohort) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def note_and_die(cohort, *, folder: str) -> None:
+    """Finish the first cohort, and die shortly after its outcome is known."""
+    note(cohort, folder=folder)
+    if cohort[0].seed == 0:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+
 @pytest.fixture(params=[pytest.param(n, marks=pytest.mark.slow) if n == "ray" else n for n in sorted(ENGINES)])
 def any_engine(request):
     return request.getfixturevalue("ray_engine") if request.param == "ray" else engine(request.param, workers=2)
@@ -53,6 +61,15 @@ def test_a_failure_is_reported_and_the_rest_goes_on(any_engine):
     assert len(outcomes) == 5
     assert "four is not allowed" in (outcomes.pop(4) or "")
     assert set(outcomes.values()) == {None}
+
+
+def test_a_worker_that_dies_between_two_cohorts_costs_none(tmp_path):
+    outcomes = []
+    for outcome in engine("processes", workers=1).map(partial(note_and_die, folder=str(tmp_path)), COHORTS):
+        outcomes.append(outcome)
+        time.sleep(1.0 if len(outcomes) == 1 else 0)
+    assert sorted(o.cohort[0].seed for o in outcomes) == [0, 2, 4, 6, 8]
+    assert all(o.error is None for o in outcomes)
 
 
 def test_no_cohorts_give_no_outcomes(any_engine):

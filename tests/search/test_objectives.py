@@ -54,19 +54,48 @@ def test_commas_inside_of_parentheses_do_not_separate():
 
 @given(st.floats(0.001, 0.99), st.floats(0, 1))
 def test_at_most_and_at_least_are_mirror_images(limit, value):
-    measures = {"accuracy": value}
-    least, most = Constraint(f"accuracy>={limit:.17f}"), Constraint(f"accuracy<={limit:.17f}")
+    measures = {"throughput": value}
+    least, most = Constraint(f"throughput>={limit:.17f}"), Constraint(f"throughput<={limit:.17f}")
     assert least.margin(measures) == pytest.approx(-most.margin(measures), abs=1e-9)
     assert least.holds(measures) or most.holds(measures)
 
 
 def test_at_the_limit_only_the_loose_comparisons_hold():
-    at_limit = {"cie_u": 0.005}
-    assert Budget("cie_u<=0.5%").holds(at_limit)
-    assert Budget("cie_u>=0.5%").holds(at_limit)
-    for text in ("cie_u<0.5%", "cie_u>0.5%"):
+    at_limit = {"latency": 0.005}
+    assert Budget("latency<=5ms").holds(at_limit)
+    assert Budget("latency>=5ms").holds(at_limit)
+    for text in ("latency<5ms", "latency>5ms"):
         assert not Budget(text).holds(at_limit)
         assert -1e-9 < Budget(text).margin(at_limit) < 0
+
+
+@pytest.mark.parametrize("right", [990, 940, 571])
+def test_rounding_does_not_break_a_limit_that_is_met_exactly(right):
+    drop = {"accuracy_drop": (right + 10) / 1000 - right / 1000}
+    assert Budget("accuracy_drop<=1%").holds(drop)
+    assert not Budget("accuracy_drop<1%").holds(drop)
+    assert not Budget("accuracy_drop<=1%").holds({"accuracy_drop": drop["accuracy_drop"] + 1e-8})
+
+
+@pytest.mark.parametrize("text", ["cie_u>=1%", "accuracy<=0.9", "worst_class_drop > 3 points"])
+def test_limits_the_wrong_way_round_are_refused(text):
+    with pytest.raises(ValueError, match="Turn the comparison round"):
+        Budget(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "saves"),
+    [
+        ("memory<=2KB", True), ("memory<=0.3*dense_memory", True), ("flops / dense_flops < 0.5", True),
+        ("sparsity>=0.9", True), ("sparsity<=0.9", False), ("cie_u<=1%", False), ("latency<=1ms", False),
+        ("memory * cie_u <= 1", False), ("memory <= 1000 * accuracy", False),
+    ],
+)  # fmt: skip
+def test_limits_that_a_stronger_compression_keeps_sooner_are_known(text, saves):
+    assert Constraint(text).saves == saves
+    measures = dict.fromkeys((*Constraint(text).names, "cie"), 0.5)
+    assert Budget(f"{text} and cie<=40%").room(measures) < 0
+    assert (Budget(text).room(measures) == 1) == saves
 
 
 def test_a_value_that_is_not_defined_breaks_the_budget():

@@ -46,6 +46,13 @@ def test_the_strongest_pruning_in_the_budget_is_found(method, store):
     assert f"sparsity = {found.best.value:g}" in found.reason
 
 
+def test_a_limit_on_costs_is_reached_by_stronger_settings(store):
+    found = search_strength(PRUNING, "memory<=0.2*dense_memory", store=store, **OPTIONS)
+    assert found.reachable
+    assert found.best.measures["memory"] <= 0.2 * found.best.measures["dense_memory"]
+    assert found.samples[0].value < found.best.value
+
+
 def test_measures_of_both_parts_together_are_those_of_all_examples(store):
     found = search_strength(PRUNING, "cie_u<=4%", store=store, **OPTIONS)
     bench = prepared(Setting(store, RECIPE, (0, 1), (), engine="serial"))
@@ -204,7 +211,7 @@ def test_the_dense_models_themselves_forgot_nothing(store):
     ],
 )
 def test_mistakes_are_clear_errors_before_anything_is_compressed(options, message, store):
-    trials = len(store.trials())
+    compressed = [trial for trial in store.trials() if trial.parent]
     with pytest.raises(ValueError, match=message):
         search_strength(PRUNING, **{"budget": "cie_u<=1%", "store": store, **OPTIONS, **options})
-    assert len(store.trials()) == trials
+    assert [trial for trial in store.trials() if trial.parent] == compressed

@@ -36,11 +36,16 @@ class Processes:
         workers = [_start(work) for _ in range(min(self.workers, len(cohorts)))]
         try:
             while waiting or any(worker.cohort for worker in workers):
-                for worker in workers:
+                for place, worker in enumerate(workers):
                     if worker.cohort is None and waiting:
+                        try:
+                            worker.pipe.send(waiting[0])
+                        except OSError:  # it died between two cohorts
+                            _stop(worker)
+                            worker = workers[place] = _start(work)
+                            worker.pipe.send(waiting[0])
                         worker.cohort, worker.started = waiting.popleft(), time.monotonic()
                         tries[worker.cohort] += 1
-                        worker.pipe.send(worker.cohort)
                 busy = {worker.pipe: worker for worker in workers if worker.cohort}
                 for pipe in wait(list(busy)):
                     worker = busy[pipe]  # pyright: ignore[reportArgumentType]

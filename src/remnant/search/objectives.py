@@ -14,6 +14,8 @@ from remnant.units import parse
 _COMPARISON = re.compile(r"(<=|>=|<|>)")
 _AMOUNT = re.compile(r"-?\s*[0-9.][0-9._]*(e-?[0-9]+)?\s*(%|[a-z ]*)", re.IGNORECASE | re.ASCII)
 _DIRECTION = re.compile(r"\s*(minimi[sz]e|maximi[sz]e|min|max)\s+(?!\()(.*)", re.IGNORECASE | re.DOTALL)
+_ROUNDING = 1e-12
+"""Shares of up to a hundred million examples differ by more than this; differences of equal shares do not."""
 Measures = Mapping[str, float]
 """Name of a quantity to its value."""
 
@@ -88,6 +90,14 @@ class Constraint:
             )
         if not _sides(self.text)[0].names and not _sides(self.text)[2].names:
             raise ValueError(f"Expected the name of a quantity in {self.text!r}, such as 'cie_u<=0.5%'.")
+        left, comparison, _ = _sides(self.text)
+        name, quantity = left.text.strip(), QUANTITIES.get(left.text.strip())
+        harm = quantity is not None and quantity.unit == "share" and name != "sparsity"
+        if harm and (comparison in ("<=", "<")) != (quantity.better == "lower"):
+            raise ValueError(
+                f"Expected a limit on how bad {name!r} may become, of which {quantity.better} is better, but got "
+                f"{self.text!r}. Turn the comparison round."
+            )
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -95,19 +105,31 @@ class Constraint:
         left, _, right = _sides(self.text)
         return tuple(dict.fromkeys((*left.names, *right.names)))
 
+    @cached_property
+    def saves(self) -> bool:
+        """Whether a stronger compression keeps it sooner: an upper limit on costs, or a lower one on sparsity."""
+        left, comparison, right = _sides(self.text)
+        names = [name for name in left.names if not name.startswith(DENSE)]
+        if not names or any(not name.startswith(DENSE) for name in right.names):
+            return False
+        if comparison in ("<=", "<"):
+            return all(QUANTITIES[name].falls for name in names)
+        return names == ["sparsity"]
+
     def margin(self, measures: Measures) -> float:
         """How far inside the limit, in units of the limit (of 1 if that is 0): >= 0 holds, -1 is a limit beyond.
 
         (limit - value) / |limit| for <=, (value - limit) / |limit| for >=. At the limit itself, < and > do not hold:
-        the margin is just below 0. NaN, where the value is not defined, counts as -infinite.
+        the margin is just below 0. What differs from the limit by rounding alone is at it. NaN, where the value is not
+        defined, counts as -infinite.
         """
         left, comparison, right = _sides(self.text)
         value, limit = left(measures), right(measures)
         inside = (limit - value) if comparison in ("<=", "<") else (value - limit)
         if math.isnan(inside):
             return -math.inf
-        if inside == 0 and comparison in ("<", ">"):
-            return -math.ulp(1.0)
+        if math.isclose(value, limit, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
+            return -math.ulp(1.0) if comparison in ("<", ">") else 0.0
         return inside / abs(limit) if limit and math.isfinite(limit) else inside
 
     def holds(self, measures: Measures) -> bool:
@@ -147,6 +169,13 @@ class Budget:
     def margin(self, measures: Measures) -> float:
         """The smallest margin of its limits; see `Constraint.margin`. >= 0 means that the budget holds."""
         return min(one.margin(measures) for one in self.constraints)
+
+    def room(self, measures: Measures) -> float:
+        """The smallest margin of the limits that a stronger compression breaks; 1 if there is none.
+
+        Where only the others are broken, such as "memory<=1MB", a stronger one may keep them.
+        """
+        return min((one.margin(measures) for one in self.constraints if not one.saves), default=1.0)
 
     def holds(self, measures: Measures) -> bool:
         """Whether every limit is kept."""

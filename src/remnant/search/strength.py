@@ -114,17 +114,25 @@ def search_strength(
             report(found)
         return found
 
-    tried = _tried(sample, strengths, method, max_samples, monotone=wanted.monotone)
+    tried = _tried(sample, strengths, method, max_samples, limits, monotone=wanted.monotone)
     return _result(bench, strengths, tried, limits, wanted)
 
 
 def _tried(
-    sample: Callable[[int, str], Sample], strengths: Axis, method: Method, most: int, *, monotone: bool
+    sample: Callable[[int, str], Sample],
+    strengths: Axis,
+    method: Method,
+    most: int,
+    budget: Budget,
+    *,
+    monotone: bool,
 ) -> dict[int, Sample]:
     """The samples of both phases by their index on the axis, in the order in which they were tried."""
     tried: dict[int, Sample] = {}
     while len(tried) < most:
-        index = next_strength(method, strengths.positions, _margins(tried))
+        # Limits that a stronger compression keeps sooner do not stand in the way of one.
+        room = {i: REFUSED if one.refused else max(budget.room(one.measures), REFUSED) for i, one in tried.items()}
+        index = next_strength(method, strengths.positions, room)
         if index is None:
             break
         tried[index] = sample(index, "budget")
