@@ -155,6 +155,10 @@ def compress(
     return Compression(trial, shelf, analyses.audit(people, asked), people, found, tuple(skipped), restoration, root)
 
 
+_OURS = (*(f"model.{name}" for name in FORMATS), "search.csv")
+"""Files of a model in its folder, besides the report and the manifest."""
+
+
 def write(
     done: Compression,
     out: str | Path,
@@ -179,6 +183,8 @@ def write(
     about = {**done.audit.about, "compression": describe(done)}
     audit = replace(done.audit, about=about)
     written = dict(report.write(audit, out, thumbnails=shown))
+    for name in _OURS:
+        (out / name).unlink(missing_ok=True)  # of an earlier model, it would pass for one of this
     exported, refused = _exported(done, out, formats)
     written |= exported
     if done.search is not None:
@@ -307,12 +313,19 @@ def _recipe(
     if (shelf := Store(model)).exists():
         dense = [trial for trial in shelf.trials() if trial.scheme == Dense() and trial.subset is None]
         recipes = list(dict.fromkeys(trial.recipe for trial in dense if trial.seed == seed))
+        fitting = [recipe for recipe in recipes if data in ("", recipe.dataset)]
         if not recipes:
             seeds = sorted({trial.seed for trial in dense})
             raise ValueError(f"Expected a dense model of seed {seed} in {model!r}, but it holds seeds {seeds}.")
-        if data and data != recipes[0].dataset:
+        if not fitting:
             raise ValueError(f"Expected no `data` for a store: its models were trained on {recipes[0].dataset!r}.")
-        return recipes[0], shelf
+        if len(fitting) > 1:
+            listed = ", ".join(f"{recipe.architecture} on {recipe.dataset}" for recipe in fitting)
+            raise ValueError(
+                f"Expected a store with dense models of one recipe, but {model!r} has {len(fitting)}: {listed}. "
+                "Keep each in a store of its own."
+            )
+        return fitting[0], shelf
     if not data:
         raise ValueError("Expected `data`, the data set to train, calibrate and test on, such as 'cifar10'.")
     from remnant.lab.given import given_recipe

@@ -86,7 +86,11 @@ def located(files: AbstractFileSystem, path: str) -> dict[str, StoredArray]:
 
 
 def _bytes(files: AbstractFileSystem, path: str, start: int, stop: int) -> bytes | memoryview:
-    found = _mapped(path, start, stop) if isinstance(files, LocalFileSystem) else files.cat_file(path, start=start, end=stop)
+    found = (
+        _mapped(path, start, stop)
+        if isinstance(files, LocalFileSystem)
+        else files.cat_file(path, start=start, end=stop)
+    )
     if not isinstance(found, bytes | memoryview) or len(found) != stop - start:
         raise OSError(
             f"Expected {stop - start} bytes of {path} from byte {start}, but got {len(found)}: it was changed."

@@ -1,5 +1,6 @@
 """Sizes and operations, against SciPy, torch's FLOP counter and numbers worked by hand."""
 
+import math
 import time
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from remnant.lab.compress import compress
-from remnant.lab.footprint import encodings, measure
+from remnant.lab.footprint import encodings, measure, nonzero_bytes
 from remnant.schemes import Dense, DynamicInt8, Float16, OneShotPruning, StaticInt8, WeightOnly
 from tests.lab.toys import MODELS, SHAPE, ResidualNet, built, context, mlp
 
@@ -33,6 +34,20 @@ def test_mlp_has_the_footprint_worked_by_hand():
     }
     assert found["flops"] == 2 * 52
     assert found["effective_flops"] == 2 * 32
+
+
+def test_non_zeros_take_the_bits_of_their_own_tensor():
+    """A layer of 4-bit codes beside one in float32 and its bias: by hand."""
+    dense = nn.Sequential(nn.Linear(6, 4, bias=False), nn.Linear(4, 3))
+    with torch.no_grad():
+        dense[0].weight[:, 0] = 0  # pyright: ignore
+    found = compress(WeightOnly(4), dense, context())
+    codes = found[0].layer.weight  # pyright: ignore
+    found[1] = dense[1]  # pyright: ignore
+    assert codes[:, 0].count_nonzero() == 0
+    assert nonzero_bytes(found) == math.ceil((4 * int(codes.count_nonzero()) + 32 * (12 + 3)) / 8)
+    assert nonzero_bytes(dense) == 4 * (20 + 12 + 3)
+    assert nonzero_bytes(compress(Float16(), dense, context())) == 2 * (20 + 12 + 3)
 
 
 def test_codes_of_few_bits_take_their_bits():

@@ -74,3 +74,17 @@ def test_with_many_classes_a_population_has_the_answers_of_the_exact_logits(tmp_
     below = exact - exact.max(axis=1, keepdims=True)
     np.testing.assert_allclose(people["logits"].values[0], below, rtol=1e-3, atol=1e-7)
     assert np.array_equal(correctness(people)[0], exact.argmax(axis=1) == labels)
+
+
+def test_margins_beyond_half_precision_stay_finite(tmp_path):
+    dataset, store = data.load("digits"), Store(tmp_path)
+    one = made(dataset, 0)
+    with torch.no_grad():
+        for parameter in one.model.parameters():
+            parameter *= 1_000
+    assert publish([one], dataset, store) == []
+    margin = store.read(one.trial)["train_margin"].astype(float)
+    assert (
+        np.abs(probe.margins(probe.logits(one.model, dataset, dataset.train), dataset.train.labels.numpy())).max() > 1e5
+    )
+    assert np.abs(margin).max() == 65_504

@@ -107,7 +107,10 @@ def compress(
         print_json({"files": {name: str(path) for name, path in written.items()}, **compression.describe(done)})
     else:
         _say_files(written, time.monotonic() - start)
-    kept = (done.search is None or done.search.reachable) and (done.restoration is None or done.restoration.reached)
+    found = done.search
+    kept = found is None or (found.reachable and found.confirmed)
+    mixed = done.restoration
+    kept = kept and (mixed is None or (mixed.reached and not mixed.dense_again))
     if not kept:
         raise SystemExit(1)
 
@@ -158,6 +161,8 @@ def _say_restored(found: "Restoration") -> None:
     what = (
         "The limit held already: no layer was restored." if not found.layers else "Restored: " + ", ".join(found.layers)
     )
+    if found.dense_again:
+        what += "\n[yellow]Every layer is that of the dense model again: nothing is compressed.[/yellow]"
     if not found.reached:
         what = f"[yellow]The limit was not reached[/yellow]. {escape(what)}"
     low, high = found.held_out_interval
@@ -172,4 +177,4 @@ def _quantity(name: str, value: float) -> str:
     from remnant.search.quantities import QUANTITIES
 
     share = name in QUANTITIES and QUANTITIES[name].unit == "share"
-    return f"{value:.2%}" if share else f"{value:,.4g}"
+    return f"{value:.2%}" if share else f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"

@@ -116,10 +116,12 @@ def probe(
     from remnant import probes as catalogue
     from remnant.registry import names
     from remnant.registry import unknown as unknown_name
-    from remnant.store import Store
+    from remnant.store import MissingError, Store
 
     shelf = Store(store)
     trials = shelf.trials()
+    if not trials:
+        raise MissingError(f"The store {store!r} holds no finished trial. Run a study first: `remnant run`.")
     labels = list(dict.fromkeys(trial.scheme.label for trial in trials))
     if wrong := [name for name in schemes if name not in labels]:
         raise unknown_name("schemes", wrong[0], labels)

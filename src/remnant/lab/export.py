@@ -128,7 +128,11 @@ def to_safetensors(model: nn.Module, path: str | Path, *, metadata: Mapping[str,
                 f"Expected plain tensors for safetensors, but `{name}` is of type {type(value).__name__}. "
                 "Write the model with to_exported_program."
             )
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    # Copies: the format has no tensors that share their memory, as those of tied layers do.
+    state = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
+    }
     for name, module in model.named_modules():
         if isinstance(module, QuantizedLayer):
             first = f"{name}.layer." if name else "layer."

@@ -31,6 +31,8 @@ def measure(model: nn.Module, input_shape: tuple[int, ...], *, batch_size: int =
     - ``nonzeros``: those that are not 0, in weights, biases and norms.
     - ``bytes``: size of the parameters by encoding, see `encodings`; where weights were rounded,
       also as "own", see `stored_bytes`.
+    - ``nonzero_bytes``: the non-zeros alone, each in the bits of its tensor's own number format (codes; half
+      precision where no value is rounded by it; else float32).
     - ``flops``: 2 x multiply-accumulates of the linear and convolution layers for one example; biases,
       norms, activations, pooling and attention products do not count.
     - ``effective_flops``: the same, with the multiplications by weights that are 0 left out.
@@ -49,6 +51,7 @@ def measure(model: nn.Module, input_shape: tuple[int, ...], *, batch_size: int =
         "parameters": sum(parameter.numel() for parameter in parameters),
         "nonzeros": sum(_nonzeros(parameter) for parameter in parameters),
         "bytes": encodings(parameters) | ({OWN: stored_bytes(model)} if _rounded(model) else {}),
+        "nonzero_bytes": nonzero_bytes(model),
         "flops": flops,
         "effective_flops": effective_flops,
         "latency": latency,
@@ -97,6 +100,18 @@ def stored_bytes(module: nn.Module) -> int:
     return sum(_quantized_bytes(layer) for layer in quantized) + sum(parameter_bytes(p) for p in floats)
 
 
+def nonzero_bytes(module: nn.Module) -> int:
+    """Bytes of the parameters that are not 0, without their places, scales and zeros; see `measure`."""
+    bits = {id(layer.layer.weight): layer.bits for layer in module.modules() if isinstance(layer, QuantizedLayer)}
+    sizes = (_nonzeros(one) * (bits.get(id(one)) or (16 if _is_half(one) else 32)) for one in module.parameters())
+    return (sum(sizes) + 7) // 8
+
+
+def _is_half(parameter: nn.Parameter) -> bool:
+    values = parameter.detach()
+    return type(values) in (Tensor, nn.Parameter) and values.half().float().equal(values.float())
+
+
 def _quantized_bytes(layer: QuantizedLayer) -> int:
     codes, bits = layer.layer.weight, layer.bits
     others = sum(parameter.numel() for parameter in layer.parameters()) - codes.numel()
@@ -107,7 +122,7 @@ def parameter_bytes(parameter: nn.Parameter) -> int:
     """Bytes of values in the smallest encoding that holds them exactly."""
     sizes = encodings([parameter])
     choices = [sizes[name] for name in _LOSSLESS]
-    if parameter.detach().half().float().equal(parameter.detach()):
+    if _is_half(parameter):
         choices.append(sizes["float16"])
     return min(choices)
 

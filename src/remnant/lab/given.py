@@ -57,6 +57,10 @@ def given_recipe(
     return replace(recipe, mean=mean, std=std)
 
 
+_A_STEP = 1e-6
+"""Epochs that are a single step: a student cannot be made without training."""
+
+
 def rehearse(trial: Trial, root: str | None = None) -> list[str]:
     """What the scheme of a trial will leave out of its dense model, as "layer: reason"; nothing is trained.
 
@@ -84,6 +88,8 @@ def untrained(scheme: Scheme) -> Scheme:
     """The scheme without its fine-tuning."""
     if isinstance(scheme, Compose):
         return replace(scheme, parts=tuple(map(untrained, scheme.parts)))
+    if isinstance(scheme, Distillation):
+        return replace(scheme, epochs=_A_STEP)
     return replace(scheme, epochs=0.0) if isinstance(scheme, TunedScheme) else scheme
 
 

@@ -61,6 +61,10 @@ def publish(made: Sequence[Made], dataset: data.Dataset, store: Store) -> list[E
     return failures
 
 
+_LARGEST = float(np.finfo(np.float16).max)
+"""Margins beyond it are stored as it: their sign and order to smaller ones stay."""
+
+
 def _predictions(
     made: Made, test_logits: np.ndarray, train_logits: np.ndarray, dataset: data.Dataset
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
@@ -70,7 +74,7 @@ def _predictions(
     files = {
         **answers.stored(test_logits),
         "train_prediction": prediction.astype(np.min_scalar_type(dataset.num_classes - 1)),
-        "train_margin": probe.margins(train_logits, labels).astype(np.float16),
+        "train_margin": np.clip(probe.margins(train_logits, labels), -_LARGEST, _LARGEST).astype(np.float16),
         "included": np.packbits(made.in_subset),
     }
     accuracy = {

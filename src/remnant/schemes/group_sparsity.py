@@ -32,7 +32,7 @@ class GroupSparsity(TunedScheme):
     regularization: float | None = None
     """Factor of the penalty. None: what takes the groups that have to go to zero if no gradient moves them."""
     start: Literal["svd", "identity"] = "svd"
-    """First value of the factor: singular values times right vectors, or the identity."""
+    """First value of the factor: left vectors times singular values, or the identity."""
     balanced: bool = True
     """Norms of the groups in units of their mean in the layer before training, or as they are."""
     smallest: float = 0.2

@@ -184,7 +184,10 @@ def _costs(side: Answers) -> dict[str, Array]:
     keeping = formats(side.scheme)
     sizes = [_lossless(one["bytes"], keeping) for one in side.footprints]
     return found | {
-        "memory": found["nonzeros"] * min(keeping.values()) / 8,
+        # Trials of older versions say no more than the number of non-zeros.
+        "memory": np.array(
+            [float(one.get("nonzero_bytes", one["nonzeros"] * min(keeping.values()) / 8)) for one in side.footprints]
+        ),
         "memory_index": np.array([float(min(one.values())) for one in sizes]),
         "throughput": 1 / found["latency"],
     }

@@ -1,5 +1,6 @@
 """Scans of packed bits equal the tiles of NumPy, bit for bit, with every backend and any number of threads."""
 
+import contextlib
 from functools import partial
 
 import numpy as np
@@ -135,6 +136,20 @@ def test_whole_matrix_is_written_and_announced(tmp_path, case, expected):
     assert np.array_equal(np.load(path, mmap_mode="r"), expected[1], equal_nan=True)
     with pytest.raises(FileExistsError, match="Expected a new file"):
         engine.WholeMatrix(path, *shape)
+
+
+def test_an_interrupted_scan_leaves_no_matrix(tmp_path, case):
+    correct, included, *_ = case
+    shape = (correct.shape[1], included.shape[1])
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    for progress in (stop, None):
+        writer = engine.WholeMatrix(tmp_path / "matrix.npy", *shape)
+        with contextlib.suppress(KeyboardInterrupt):
+            engine.scan(pack(correct), pack(included), {"whole": writer}, progress=progress)
+        assert (tmp_path / "matrix.npy").exists() == (progress is None)
 
 
 def test_a_matrix_without_room_on_the_disk_is_refused_before_anything_is_written(tmp_path):

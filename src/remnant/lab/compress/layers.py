@@ -51,8 +51,8 @@ def check_finite(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ValueError(
-                f"Expected finite weights, but `{name}` holds NaN or infinity. Did the training diverge? "
-                "Lower `learning_rate`."
+                f"Expected finite weights, but `{name}` holds NaN or infinity. Did its training diverge? "
+                "A lower `learning_rate` helps."
             )
 
 

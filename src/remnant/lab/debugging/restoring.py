@@ -63,6 +63,11 @@ class Restoration:
     unmatched: tuple[str, ...]
     """Layers that could not be restored, as "layer: reason"."""
 
+    @property
+    def dense_again(self) -> bool:
+        """Whether the mixed model costs what the reference does: nothing is compressed any more."""
+        return bool(self.layers) and self.cost == self.reference_cost
+
 
 @torch.no_grad()
 def restore_until(

@@ -42,7 +42,9 @@ class WholeMatrix:
             )
         self._num_train = num_train
         self._lock = Lock()
-        with open(self.path, "xb") as file:
+        # Under its own name only once it is whole: zeros of an interrupted scan would pass for influences.
+        self._partial = self.path.with_name(self.path.name + ".partial")
+        with open(self._partial, "wb") as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": (num_examples, num_train)}
             np.lib.format.write_array_header_1_0(file, header)
             self._offset = file.tell()
@@ -52,7 +54,7 @@ class WholeMatrix:
         block, examples = tile.block, tile.examples
         found = np.full((len(examples), block.width), np.nan, "<f4")
         found[:, block.origin[: block.num] - block.start] = tile.part(slice(0, block.num)).numpy().T
-        with self._lock, open(self.path, "r+b", buffering=0) as file:
+        with self._lock, open(self._partial, "r+b", buffering=0) as file:
             for row, values in enumerate(found, examples.start):
                 file.seek(self._offset + 4 * (row * self._num_train + block.start))
                 file.write(values.tobytes())
@@ -61,7 +63,8 @@ class WholeMatrix:
         """Nothing to do."""
 
     def result(self) -> Path:
-        """Where the matrix is."""
+        """Where the matrix is, after its last block."""
+        self._partial.replace(self.path)
         return self.path
 
 
