@@ -357,8 +357,9 @@ def test_modules_of_torchao_are_measured_exported_or_refused(tmp_path):
 def test_tied_layers_are_written_twice(tmp_path):
     from safetensors.torch import load_file
 
-    tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    tied[1].weight = tied[0].weight
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    tied = nn.Sequential(first, second)
     found = load_file(to_safetensors(tied, tmp_path / "tied.safetensors"))
-    assert torch.equal(found["0.weight"], tied[0].weight)
-    assert torch.equal(found["1.weight"], tied[0].weight)
+    assert torch.equal(found["0.weight"], first.weight)
+    assert torch.equal(found["1.weight"], first.weight)

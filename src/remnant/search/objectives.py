@@ -92,8 +92,9 @@ class Constraint:
             raise ValueError(f"Expected the name of a quantity in {self.text!r}, such as 'cie_u<=0.5%'.")
         left, comparison, _ = _sides(self.text)
         name, quantity = left.text.strip(), QUANTITIES.get(left.text.strip())
-        harm = quantity is not None and quantity.unit == "share" and name != "sparsity"
-        if harm and (comparison in ("<=", "<")) != (quantity.better == "lower"):
+        if quantity is None or quantity.unit != "share" or name == "sparsity":
+            return
+        if (comparison in ("<=", "<")) != (quantity.better == "lower"):
             raise ValueError(
                 f"Expected a limit on how bad {name!r} may become, of which {quantity.better} is better, but got "
                 f"{self.text!r}. Turn the comparison round."
