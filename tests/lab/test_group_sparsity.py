@@ -143,7 +143,7 @@ def test_without_gradients_all_steps_take_the_limit_off_every_norm(schedule, dim
     one = hinge(dim, unit=2.0)
     before = one.norms
     recipe = replace(RECIPE, schedule=schedule, learning_rate=0.03)
-    hook = ProximalSteps([one], GroupSparsity(0.5, regularizer="l1"), recipe, limit=1.0)
+    hook = ProximalSteps([one], GroupSparsity(0.5, regularizer="l1"), recipe, 1.0, lambda: False)
     for step in range(20):
         hook.before_step(step, 20)
         assert not hook.settled(step + 1, 20)
@@ -155,7 +155,7 @@ def test_without_gradients_all_steps_take_the_limit_off_every_norm(schedule, dim
 def test_a_step_is_as_long_as_the_learning_rate_before_it():
     one = hinge()
     recipe = replace(RECIPE, schedule="cosine", learning_rate=0.5)
-    hook = ProximalSteps([one], GroupSparsity(0.5, regularizer="l1", regularization=0.1), recipe, limit=9.0)
+    hook = ProximalSteps([one], GroupSparsity(0.5, regularizer="l1", regularization=0.1), recipe, 9.0, lambda: False)
     norms = [one.norms]
     for step in range(3):
         hook.before_step(step, 3)
@@ -166,10 +166,30 @@ def test_a_step_is_as_long_as_the_learning_rate_before_it():
     assert taken == pytest.approx([0, *(0.1 * learning_rate(recipe, step, 3) for step in range(3))], abs=1e-6)
 
 
+def test_groups_stop_shrinking_once_enough_are_zero():
+    one = hinge()
+    enough = lambda: bool((one.norms == 0).sum() >= 2)  # noqa: E731
+    recipe = replace(RECIPE, schedule="constant", learning_rate=0.01)
+    hook = ProximalSteps([one], GroupSparsity(0.5, regularizer="l1"), recipe, float(one.norms.max()), enough)
+    for step in range(50):
+        hook.before_step(step, 50)
+    hook.finish()
+    assert 2 <= (one.norms == 0).sum() < len(one.norms)
+
+
+@pytest.mark.parametrize("learning_rate", [0.01, 0.1])
+def test_no_more_goes_than_was_asked_for(learning_rate):
+    """Norms that are much alike once all reached zero together, and what was left was the smallest that is allowed."""
+    network = models.build("cnn-8", SHAPE, NUM_CLASSES, np.random.default_rng(0)).eval()
+    scheme = GroupSparsity(0.6, epochs=4.0, learning_rate=learning_rate)
+    left = measure(group_sparsity(scheme, network, context()), SHAPE)["flops"] / measure(network, SHAPE)["flops"]
+    assert 0.35 < left <= 0.6
+
+
 def test_penalty_of_zero_shrinks_nothing():
     one = hinge()
     before = one.matrix.clone()
-    hook = ProximalSteps([one], GroupSparsity(0.5, regularization=0.0), RECIPE, limit=9.0)
+    hook = ProximalSteps([one], GroupSparsity(0.5, regularization=0.0), RECIPE, 9.0, lambda: False)
     hook.before_step(0, 2)
     hook.before_step(1, 2)
     hook.finish()

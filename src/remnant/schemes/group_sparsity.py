@@ -30,7 +30,8 @@ class GroupSparsity(TunedScheme):
     """Penalty on the norms of the groups. "l1/2" is that of the published CIFAR-10 settings; "l1" shrinks what stays
     as much as what goes."""
     regularization: float | None = None
-    """Factor of the penalty. None: what takes the groups that have to go to zero if no gradient moves them."""
+    """Factor of the penalty. None: what takes the groups that have to go to zero if no gradient moves them. With any,
+    no group shrinks any more once those at zero save enough."""
     start: Literal["svd", "identity"] = "svd"
     """First value of the factor: left vectors times singular values, or the identity."""
     balanced: bool = True

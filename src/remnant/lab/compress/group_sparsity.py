@@ -15,7 +15,9 @@ li2020group, sections 3 and 4
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -64,7 +66,10 @@ def group_sparsity(scheme: GroupSparsity, model: nn.Module, context: "Context") 
         sparse = copy.deepcopy(model)
         sparse = replaced(sparse, {sparse.get_submodule(hinge.name): hinge.pair for hinge in hinges})
         phase = replace(scheme, epochs=scheme.epochs * scheme.sparsifying)
-        hook = ProximalSteps(hinges, phase, tuning_recipe(context.recipe, phase), largest_of(hinges, removed))
+        steps = tuning_recipe(context.recipe, phase)
+        hook = ProximalSteps(
+            hinges, phase, steps, largest_of(hinges, removed), partial(budget.met_by_zeros, hinges, scheme)
+        )
         sparse = tuned(sparse, phase, context.reference or model, context, hook=hook, stream="sparsify")
         removed = budget.search(hinges, scheme)
         smaller = _smaller(sparse, model, hinges, kept_groups(hinges, removed, scheme.smallest))
@@ -104,11 +109,18 @@ class Hinge:
 
 
 class ProximalSteps:
-    """The hook that takes a proximal step after each optimizer step, as long as its learning rate."""
+    """The hook that takes a proximal step after each optimizer step, as long as its learning rate.
 
-    def __init__(self, hinges: list[Hinge], scheme: GroupSparsity, recipe: Recipe, limit: float) -> None:
-        self.hinges, self.scheme, self.recipe, self.limit = hinges, scheme, recipe, limit
+    Once `enough` says that the groups at zero save what was asked for, no group shrinks any more: where norms are much
+    alike, nearly all would reach zero within a few steps of each other.
+    """
+
+    def __init__(
+        self, hinges: list[Hinge], scheme: GroupSparsity, recipe: Recipe, limit: float, enough: Callable[[], bool]
+    ) -> None:
+        self.hinges, self.scheme, self.recipe, self.limit, self.enough = hinges, scheme, recipe, limit, enough
         self.strength = self.rate = 0.0
+        self.done = False
 
     def before_step(self, step: int, num_steps: int) -> None:
         """The proximal step that belongs to the optimizer step before this one."""
@@ -135,10 +147,12 @@ class ProximalSteps:
         )
 
     def _shrink(self) -> None:
-        if self.rate * self.strength > 0:
-            for hinge in self.hinges:
-                step = self.rate * self.strength
-                shrink_groups(hinge.matrix, hinge.dim, step, regularizer=self.scheme.regularizer, unit=hinge.unit)
+        if self.done or self.rate * self.strength <= 0:
+            return
+        for hinge in self.hinges:
+            step = self.rate * self.strength
+            shrink_groups(hinge.matrix, hinge.dim, step, regularizer=self.scheme.regularizer, unit=hinge.unit)
+        self.done = self.enough()
 
 
 @dataclass(frozen=True)
@@ -165,6 +179,11 @@ class Budget:
                 now = min(now, _factored(extent, read or extent.inputs, ranks[name]))
             found -= extent.multiplications() - now
         return found
+
+    def met_by_zeros(self, hinges: list[Hinge], scheme: GroupSparsity) -> bool:
+        """Whether at most `flops` of the total is left without the groups that are zero."""
+        zeros = sum(int((hinge.norms == 0).sum()) for hinge in hinges)
+        return self.cost(hinges, kept_groups(hinges, zeros, scheme.smallest)) <= scheme.flops * self.total
 
     def search(self, hinges: list[Hinge], scheme: GroupSparsity) -> int:
         """How many groups of the smallest norm have to go so that at most `flops` of the total is left.
