@@ -129,6 +129,7 @@ def test_layers_are_grouped(groups, expected):
         ({"strongest": 1.0}, "Expected 0 < `step` <= `strongest` < 1"),
         ({"step": 0.0}, "Expected 0 < `step`"),
         ({"objectives": ("memory", "forgetting")}, "Expected `name in 'forgetting'`"),
+        ({"objectives": ("memory",)}, "Expected two `objectives`"),
     ],
 )
 def test_mistakes_are_clear_errors(options, message, store):

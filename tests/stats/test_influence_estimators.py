@@ -226,3 +226,14 @@ def average_precision(score, true):
     order = np.argsort(-score.ravel(), kind="stable")
     hits = true.ravel()[order]
     return (np.cumsum(hits)[hits] / (np.flatnonzero(hits) + 1)).mean()
+
+
+def test_arrays_that_do_not_belong_together_are_refused():
+    margin, included, _ = population(20, 6)
+    given = adjustment(included, np.zeros(NUM_TRAIN))
+    with pytest.raises(ValueError, match=r"`correct` and `margin` of one shape, but got \(20, 5\) and \(20, 40\)"):
+        combined_influence(margin[:, :5] > 0, margin, included)
+    with pytest.raises(ValueError, match="`correct` and `margin` of one shape"):
+        adjusted_influence(margin > 0, margin[:, :5], given)
+    with pytest.raises(ValueError, match="`train_margin` and `included` of one shape"):
+        margin_similarity(margin, margin, included)

@@ -137,6 +137,8 @@ def search_allocation(
     deb2002fast; ozaki2022multiobjective; akiba2019optuna
     """
     optuna = _optuna()
+    if isinstance(objectives, str) or len(objectives) != 2:
+        raise ValueError(f"Expected two `objectives`, such as ('memory', 'cie_u'), but got {objectives!r}.")
     first, second = (Objective(text) for text in objectives)
     _check(sampler, max_samples, batch, strongest=strongest, step=step)
     setting = Setting(

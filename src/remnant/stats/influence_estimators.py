@@ -82,6 +82,7 @@ def combined_influence(
     if their noise is one and the same, and otherwise too large; that of the 0/1 estimate is of a pair without effect,
     sqrt(q (1 - q) t / (n1 n0)) with q = (d + 1/2) / (t + 1) for d right answers.
     """
+    _check_shapes("correct", correct, "margin", margin)
     plain, shifted = influence(correct, included), shifted_influence(margin, included)
     error = _chance_deviation(correct)[:, None] * _spread(plain)
     return _mean(Effects(plain.value, error), shifted)
@@ -105,6 +106,7 @@ def adjusted_influence(
     train_examples
         Those whose influence is wanted, the columns of the result; default all.
     """
+    _check_shapes("correct", correct, "margin", margin)
     if len(margin) < 3:
         raise ValueError(f"Expected at least 3 trials, but got {len(margin)}.")
     wanted = slice(None) if train_examples is None else train_examples
@@ -128,6 +130,7 @@ def margin_similarity(
     """
     check_trials(margin, included)
     check_trials(train_margin, included)
+    _check_shapes("train_margin", train_margin, "included", included)
     inside = included.astype(np.float64)
     num_in = inside.sum(axis=0)
     left = train_margin.astype(np.float64)
@@ -253,6 +256,11 @@ def _shifted(margin: NDArray[np.floating], effect: Effects, share: Real) -> Effe
     value = ndtr((mean + (1 - share) * effect.value) / rest) - ndtr((mean - share * effect.value) / rest)
     density = np.exp(-(np.clip(mean / np.sqrt(variance), -3, 3) ** 2) / 2) / np.sqrt(2 * np.pi * variance)
     return Effects(value, density * effect.standard_error)
+
+
+def _check_shapes(name: str, values: NDArray, other: str, others: NDArray) -> None:
+    if values.shape != others.shape:
+        raise ValueError(f"Expected `{name}` and `{other}` of one shape, but got {values.shape} and {others.shape}.")
 
 
 def _chance_deviation(correct: NDArray[np.bool_]) -> Real:
