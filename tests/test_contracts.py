@@ -74,6 +74,9 @@ FLOORS = {"floor": "static-int8"}
 OTHER_NULLS = {"explained_auc_p"}
 """Their null is not that nothing was compressed: which answers change can be foreseen for two seeds as well."""
 
+MAY_BE_EMPTY = {"probable_pairs"}
+"""The simulated models have no influence, so that no pair need be likely to have any."""
+
 everyone = pytest.mark.parametrize("name", [n for n in names("analysis", ANALYSES) if analysis(n).asks != "findings"])
 
 
@@ -238,7 +241,7 @@ def test_findings_survive_json(name):
     assert restored.claims == finding.claims
     assert restored.galleries == finding.galleries
     for table, frame in finding.tables.items():
-        assert len(frame), f"table {table!r} is empty"
+        assert len(frame) or table in MAY_BE_EMPTY, f"table {table!r} is empty"
         pd.testing.assert_frame_equal(
             restored.tables[table], frame.reset_index(drop=True), check_dtype=False, check_exact=False
         )
