@@ -18,9 +18,10 @@ def publish(root: str, target: str, contents: Mapping[str, bytes], manifest: str
         If the disk is full or cannot be written; then nothing is left behind.
     """
     folder = Path(target)
-    if (folder / manifest).exists():
-        return
+    # In this order: a folder that another writer publishes meanwhile has its manifest when it is first seen.
     if folder.exists():
+        if (folder / manifest).exists():
+            return
         remove(root, target)  # what a copy or a deletion left: without a manifest it is nothing
     partial = _aside(root)
     try:

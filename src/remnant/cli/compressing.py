@@ -79,10 +79,8 @@ def compress(
     """
     from remnant import compression
     from remnant.search import Budget, Objective
-    from remnant.store import Store
 
     reports.check_folder(out)
-    elsewhere = not Store(model).exists()
     recipe = {
         "preprocessing": preprocessing, "augmentation": augmentation, "batch_size": batch_size, "precision": precision,
     }  # fmt: skip
@@ -98,7 +96,7 @@ def compress(
         done = compression.compress(
             model, scheme, data=data, store=store or f"{out}-store", align=align, budget=budget, objective=objective,
             method=method, samples=samples, restore_until=restore_until, seed=seed, refuse_skipped=skipped == "refuse",
-            root=root, recipe=recipe if elsewhere else None, progress=show, report=None if json else say,
+            root=root, recipe=recipe, progress=show, report=None if json else say,
         )  # fmt: skip
     if not json:
         _say(done)

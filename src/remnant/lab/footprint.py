@@ -107,7 +107,7 @@ def nonzero_bytes(module: nn.Module) -> int:
     return (sum(sizes) + 7) // 8
 
 
-def _is_half(parameter: nn.Parameter) -> bool:
+def _is_half(parameter: Tensor) -> bool:
     values = parameter.detach()
     return type(values) in (Tensor, nn.Parameter) and values.half().float().equal(values.float())
 
@@ -131,8 +131,8 @@ def _rounded(model: nn.Module) -> bool:
     """Whether weights are codes, or numbers of half precision, in some layers at least."""
     if any(isinstance(module, QuantizedLayer) for module in model.modules()):
         return True
-    weights = [module.weight.detach() for module in model.modules() if isinstance(module, Layer)]
-    return any(type(w) in (Tensor, nn.Parameter) and bool(w.any()) and w.half().float().equal(w) for w in weights)
+    weights = [module.weight for module in model.modules() if isinstance(module, Layer)]
+    return any(_is_half(weight) and bool(weight.any()) for weight in weights)
 
 
 def _nonzeros(values: Tensor) -> int:

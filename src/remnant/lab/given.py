@@ -18,6 +18,9 @@ from remnant.lab.run import data_of
 from remnant.schemes import Compose, Distillation, Float16, Scheme, TunedScheme
 from remnant.trial import Recipe, Trial
 
+_A_STEP = 1e-6
+"""Epochs that are a single step: a student cannot be made without training."""
+
 _SAMPLE = 256
 """Training examples that a rehearsal uses."""
 
@@ -55,10 +58,6 @@ def given_recipe(
     channels = len(data.mean)
     mean, std = (_each(value, channels, default) for value, default in ((steps.mean, 0.0), (steps.std, 1.0)))
     return replace(recipe, mean=mean, std=std)
-
-
-_A_STEP = 1e-6
-"""Epochs that are a single step: a student cannot be made without training."""
 
 
 def rehearse(trial: Trial, root: str | None = None) -> list[str]:
