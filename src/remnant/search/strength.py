@@ -131,7 +131,7 @@ def _tried(
     tried: dict[int, Sample] = {}
     while len(tried) < most:
         # Limits that a stronger compression keeps sooner do not stand in the way of one.
-        room = {i: REFUSED if one.refused else max(budget.room(one.measures), REFUSED) for i, one in tried.items()}
+        room = {i: REFUSED if one.refused else _finite(budget.room(one.measures)) for i, one in tried.items()}
         index = next_strength(method, strengths.positions, room)
         if index is None:
             break
@@ -156,7 +156,11 @@ def sampled(bench: Bench, scheme: Scheme, budget: Budget | None, objective: Obje
 
 
 def _margins(tried: Mapping[int, Sample]) -> dict[int, float]:
-    return {index: sample.margin if math.isfinite(sample.margin) else REFUSED for index, sample in tried.items()}
+    return {index: _finite(sample.margin) for index, sample in tried.items()}
+
+
+def _finite(margin: float) -> float:
+    return margin if math.isfinite(margin) else REFUSED
 
 
 def _result(
